@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything that takes thought is in tools/setup.py; it does only what is not done yet.
+
+PYTHON := $(shell for p in /usr/bin/python3 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+SETUP = $(or $(PYTHON),$(error python3 >= 3.11 is missing; as root: apt-get install python3)) \
+	tools/setup.py
+VENV = .venv/bin
+PYTEST = $(VENV)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: setup venv build demo test test-unit test-long lint types check bench-quick install uninstall clean
+
+setup:
+	@$(SETUP) all
+
+venv:
+	@$(SETUP) venv
+
+build:
+	@$(SETUP) build
+
+demo: setup
+	@$(VENV)/python -m ovs_highway.demo
+
+test: setup
+	$(PYTEST) -m "not long" tests/unit tests/system
+
+test-unit: venv
+	$(PYTEST) tests/unit
+
+test-long: setup
+	$(PYTEST) -m long tests || test $$? -eq 5  # 5: there are none
+
+lint: venv
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+
+types: venv
+	$(VENV)/mypy
+
+check:
+	@$(PYTHON) tools/check_tree.py
+
+bench-quick: setup
+	$(VENV)/highway bench quick --json build/bench-quick.json
+
+install:
+	@$(SETUP) install
+
+uninstall:
+	@$(SETUP) uninstall
+
+clean:
+	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the ovs-highway authors
+ */
+
+/**
+ * @file
+ * The driver's private structures. One struct highway_port per DPDK port, of one of two roles:
+ *
+ * - role switch, in ovs-vswitchd: makes the port region, merges the VNF's tx rings into one rx
+ *   queue, turns rte_flow rules into bypass rules, reads the counters, and is the clock of every
+ *   change of channel.
+ * - role VNF, in the VNF: sends on the bypass what matches a rule, everything else to the switch.
+ *
+ * Threads: queues are polled by the application's lcores; everything else runs in the
+ * application's control calls and in one control thread of the process, under highway_lock.
+ */
+
+#ifndef HIGHWAY_H
+#define HIGHWAY_H
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include <ethdev_driver.h>
+#include <rte_flow_driver.h>
+#include <rte_spinlock.h>
+
+#include "highway_class.h"
+#include "highway_logs.h"
+#include "highway_msg.h"
+#include "highway_region.h"
+#include "highway_ring.h"
+#include "highway_shm.h"
+
+#define HIGHWAY_DRIVER_VERSION "0.1.0"
+#define HIGHWAY_GATE_TIMEOUT_S 5	/* the longest that a receiver waits for a mark */
+#define HIGHWAY_LEASE_S 10		/* highwayd away for longer: back to the normal channel */
+
+/** Held by every control call and by the control thread; never by a burst function. */
+extern pthread_mutex_t highway_lock;
+
+enum highway_idle {
+	HIGHWAY_IDLE_POLL,	/**< never give the core away */
+	HIGHWAY_IDLE_YIELD,	/**< sched_yield() after some empty polls */
+	HIGHWAY_IDLE_SLEEP	/**< sleep 20 us after some empty polls */
+};
+
+/** What devargs say. */
+struct highway_options {
+	enum highway_role role;
+	enum highway_idle idle;
+	uint32_t queues;
+	uint32_t ring_size;
+	uint32_t rules;
+	char port[HIGHWAY_NAME_LEN];
+	char socket[108];	/**< empty: the default */
+};
+
+/* --------------------------------------------------------------------------------- VNF role --- */
+
+/** A sender queue's bypass ring, at the receiver. */
+struct highway_rx_ring {
+	struct highway_consumer ring;
+	uint64_t entered[HIGHWAY_MAX_QUEUES]; /**< per normal ring: latest Enter seen; atomic */
+	uint64_t gate_tsc;	/**< when the first fence began to wait, 0 = none waits */
+	uint64_t packets;	/**< received; copied to the link region by the control thread */
+	uint64_t bytes;
+} __rte_cache_aligned;
+
+/** A link to a peer, as this VNF sees it. */
+struct highway_link {
+	uint32_t slot;			/**< in the port's links[] */
+	uint32_t end;			/**< which end of the region is ours */
+	struct highway_link_geometry geometry;
+	struct highway_map map;
+	uint64_t peer_id;
+	char peer_name[HIGHWAY_NAME_LEN];
+	bool usable;			/**< may be sent on */
+	bool leaving;			/**< told to go */
+	bool tx_done;			/**< no queue sends on it any more */
+	uint64_t leaving_tsc;
+	char why[HIGHWAY_TEXT_LEN];	/**< what made it go */
+	uint32_t close;			/**< enum highway_close; set by a queue, atomic */
+	uint32_t n_rx_rings;		/**< the peer's sender queues */
+	struct highway_rx_ring rx[];
+};
+
+/** A link as one tx queue uses it. */
+struct highway_tx_link {
+	struct highway_producer ring;
+	uint64_t link_id;
+	uint64_t peer_id;
+	uint64_t left_at;	/**< ring.head at the last Leave: nothing sent since if equal */
+	uint64_t entered;	/**< rules born at this view version or before are on the bypass */
+	uint64_t epoch;		/**< of the last Enter */
+	uint64_t fence_at;	/**< ring index of the last fence */
+	uint64_t packets;
+	uint64_t bytes;
+};
+
+/** A link in a view. */
+struct highway_view_link {
+	struct highway_link *link;	/**< NULL: no link in this slot */
+	bool usable;
+};
+
+/** When a rule first stood in a view on this link. */
+struct highway_birth {
+	uint64_t generation;
+	uint64_t link_id;
+	uint64_t version;
+};
+
+/** Everything that a burst needs to know, made by the control thread and then never changed. */
+struct highway_view {
+	uint64_t version;
+	uint64_t switch_epoch;
+	uint32_t change;	/**< gate.change when it was made */
+	bool up;		/**< the port is up: something may be sent */
+	bool switch_here;	/**< somebody reads the normal channel */
+	bool lease_good;	/**< highwayd lives, or need not */
+	bool bypass_on;		/**< no reason to stay off the bypass */
+	uint16_t n_rxq;
+	struct highway_classifier classifier;
+	uint32_t n_slots;	/**< links[] to look at */
+	struct highway_view_link links[HIGHWAY_MAX_LINKS];
+};
+
+/**
+ * Marks a queue as inside a burst, so that the control thread knows when nobody looks at an old
+ * view any more: odd inside. The fast path has no fence; highway_wait_for_queues() has it instead
+ * (membarrier).
+ */
+struct highway_presence {
+	uint64_t count;
+};
+
+struct highway_vnf_txq {
+	struct highway_port *port;
+	uint16_t queue;
+	bool attached;			/**< `normal` lies in a region */
+	struct highway_presence presence;
+	struct highway_producer normal;
+	uint64_t view_version;		/**< of the last burst */
+	uint64_t switch_epoch;
+	uint64_t leave_mask;		/**< links to leave before the next normal packet */
+	uint64_t entered_mask;		/**< links with `entered` set */
+	int enter_slot;			/**< link with an unfinished Enter, -1 = none */
+	uint64_t enter_link;		/**< its id */
+	struct highway_queue_stats stats; /**< tx half */
+	uint64_t errors;		/**< frames of impossible length */
+	struct highway_counter *counters; /**< this queue's row in the region */
+	struct highway_tx_link links[HIGHWAY_MAX_LINKS];
+} __rte_cache_aligned;
+
+struct highway_vnf_rxq {
+	struct highway_port *port;
+	uint16_t queue;
+	bool attached;
+	struct rte_mempool *pool;
+	struct highway_presence presence;
+	struct highway_consumer normal;
+	uint32_t turn;			/**< where the round over links begins */
+	uint32_t empty_polls;
+	/* A Leave that holds the normal ring until the bypass ring is empty up to `until`. */
+	struct {
+		uint64_t link_id;	/**< 0 = none */
+		uint32_t slot;
+		uint32_t ring;
+		uint64_t until;
+		uint64_t since_tsc;
+	} hold;
+	struct highway_queue_stats stats; /**< rx half */
+} __rte_cache_aligned;
+
+/* ------------------------------------------------------------------------------- switch role --- */
+
+enum highway_flow_state {
+	HIGHWAY_FLOW_INERT,	/**< accepted, never used */
+	HIGHWAY_FLOW_LIVE,	/**< in force in the rule table */
+	HIGHWAY_FLOW_SUSPENDED	/**< its peer is down: has a slot, not in force */
+};
+
+/** A rule that OVS has put. */
+struct rte_flow {
+	TAILQ_ENTRY(rte_flow) next;
+	enum highway_flow_state state;
+	struct highway_key key;
+	struct highway_key mask;
+	uint64_t peer_id;	/**< 0 = none */
+	uint32_t slot;
+	uint64_t unread_packets; /**< hits that no query has told yet */
+	uint64_t unread_bytes;
+};
+TAILQ_HEAD(highway_flows, rte_flow);
+
+/** A slot of the rule table, on the switch's side. */
+struct highway_slot {
+	struct rte_flow *flow;	/**< owner; NULL if free or dying */
+	bool dying;		/**< withdrawn, but a queue may still count for it */
+	uint32_t change;	/**< gate.change that a sender must acknowledge */
+	uint64_t peer_id;	/**< to whom its late hits are accounted */
+	struct highway_key key;
+	struct highway_key mask;
+	uint64_t seen_tsc;	/**< when they were last accounted */
+	struct highway_counter seen[HIGHWAY_MAX_QUEUES]; /**< counters as last accounted */
+};
+
+/** Hits of a destroyed rule that wait for the next rule of the same pattern. */
+struct highway_orphan {
+	struct highway_key key;
+	struct highway_key mask;
+	uint64_t packets;
+	uint64_t bytes;
+	uint64_t tsc;		/**< 0 = free */
+};
+#define HIGHWAY_ORPHANS 256
+#define HIGHWAY_ORPHAN_S 10
+
+/** A peer that this port has or had rules towards. */
+struct highway_peer {
+	uint64_t id;		/**< 0 = free */
+	uint32_t rules;		/**< in force or suspended */
+	uint32_t told;		/**< what highwayd knows */
+};
+#define HIGHWAY_MAX_PEERS 256
+
+/** The latest marks of one sender queue, on their way into this port's normal rings. */
+struct highway_pending {
+	struct highway_sync sync;
+	uint32_t rings;		/**< bit per ring that still lacks it */
+};
+#define HIGHWAY_MAX_PENDING 1024
+
+/** One of the VNF's tx rings, at the switch. */
+struct highway_switch_ring {
+	struct highway_consumer ring;
+	struct highway_marker enter;	/**< peer_id 0 = none waits */
+	uint64_t enter_tsc;		/**< not to be told before */
+	bool reported;			/**< that it is broken */
+	bool retry;			/**< a mark is still pending at the peer */
+	uint64_t retry_peer;
+};
+
+struct highway_switch_rxq {
+	struct highway_port *port;
+	struct rte_mempool *pool;
+	unsigned int lcore;		/**< who polls; LCORE_ID_ANY before the first poll */
+	uint32_t turn;
+	uint64_t packets;
+	uint64_t bytes;
+	uint64_t nombuf;
+	uint64_t errors;
+	struct highway_switch_ring rings[HIGHWAY_MAX_QUEUES];
+} __rte_cache_aligned;
+
+struct highway_switch_txq {
+	struct highway_port *port;
+} __rte_cache_aligned;
+
+/** Towards the VNF; under tx_lock, since any of OVS's threads may send. */
+struct highway_switch_tx {
+	rte_spinlock_t lock;
+	uint32_t n_rings;		/**< the VNF's receive queues; 0 while there is no VNF */
+	uint32_t n_pending;
+	uint64_t vnf_epoch;
+	uint64_t packets;
+	uint64_t bytes;
+	uint64_t full;
+	uint64_t errors;
+	struct highway_producer rings[HIGHWAY_MAX_QUEUES];
+	struct highway_pending pending[HIGHWAY_MAX_PENDING];
+};
+
+/** Everything that only the switch role has. */
+struct highway_switch {
+	int fd;				/**< the region's file, locked */
+	uint64_t generation;		/**< last one given to a rule */
+	bool polled;			/**< the port is up: bursts move packets; atomic */
+	struct highway_flows flows;
+	struct highway_slot *slots;
+	struct highway_peer peers[HIGHWAY_MAX_PEERS];
+	struct highway_orphan orphans[HIGHWAY_ORPHANS];
+	uint64_t bypass_rx_packets;	/**< sent by this port's VNF past the switch */
+	uint64_t bypass_rx_bytes;
+	uint64_t bypass_tx_packets;	/**< sent to this port's VNF past the switch */
+	uint64_t bypass_tx_bytes;
+	uint64_t refused;
+	uint64_t unclaimed;
+	uint64_t table_full;		/**< rules accepted inert because the table was full */
+	uint64_t bad_counters;
+	uint64_t hold_until_tsc;	/**< deliver nothing before; 0 = no hold; atomic */
+	uint32_t hold_token;		/**< of the purge that ends the hold */
+	uint64_t quiet_until_tsc;	/**< no bypass before; 0 = no such time */
+	uint64_t told_tsc;		/**< when the region's numbers were last written */
+	bool purge_wanted;		/**< tell highwayd */
+	bool wants_dirty;
+	struct highway_switch_rxq rxq;
+	struct highway_switch_txq txq;
+	struct highway_switch_tx tx;
+};
+
+/* -------------------------------------------------------------------------------------- both --- */
+
+enum highway_conn_state {
+	HIGHWAY_CONN_DOWN,	/**< try again at `retry_tsc` */
+	HIGHWAY_CONN_GREETED,	/**< hello sent */
+	HIGHWAY_CONN_UP		/**< welcomed */
+};
+
+/** The control channel of a port. */
+struct highway_conn {
+	enum highway_conn_state state;
+	int fd;			/**< -1 = none */
+	uint64_t retry_tsc;
+	uint32_t sequence;
+	bool away_logged;
+	bool refused_logged;
+	struct highway_msg_input input;
+};
+
+struct highway_port {
+	TAILQ_ENTRY(highway_port) next;
+	struct rte_eth_dev *dev;
+	struct highway_options options;
+	struct highway_map map;		/**< the port region; base NULL while there is none */
+	struct highway_geometry geometry;
+	uint64_t region_id;
+	uint64_t epoch;
+	struct highway_port_region *region; /**< = map.base */
+	bool started;
+	bool admin_up;
+	bool link_up;			/**< as last told to the application */
+	struct highway_conn conn;
+	struct rte_ether_addr mac;
+	struct rte_ether_addr vnf_mac;
+	struct rte_eth_stats stats_base; /**< subtracted, so that a reset works */
+
+	/* VNF role */
+	struct highway_view *view;	/**< read by queues without the lock */
+	uint64_t view_version;
+	uint32_t n_links;
+	struct highway_link *links[HIGHWAY_MAX_LINKS];
+	struct highway_birth *births;	/**< per rule slot */
+	bool links_known;		/**< highwayd has been told of the links */
+	uint64_t lease;
+	uint64_t lease_tsc;
+	uint64_t abandoned;		/**< frames left in rings of dead peers */
+	uint64_t closed_links;		/**< links given up for bad values */
+
+	/* switch role */
+	struct highway_switch *sw;
+};
+TAILQ_HEAD(highway_ports, highway_port);
+extern struct highway_ports highway_ports; /* changed under highway_lock and the spinlock below */
+extern rte_spinlock_t highway_ports_spin; /* for bursts of the switch role that look for a peer */
+extern bool highway_is_switch_port[RTE_MAX_ETHPORTS];
+
+/* highway_ethdev.c */
+void highway_link_status(struct highway_port *port, bool up);
+bool highway_scatter_on(const struct highway_port *port);
+
+/* highway_devargs.c */
+int highway_options_parse(const char *name, const char *devargs, struct highway_options *options);
+
+/* highway_switch.c: ports of the switch role, and their bursts */
+int highway_switch_open(struct highway_port *port);
+void highway_switch_close(struct highway_port *port);
+void highway_switch_set_up(struct highway_port *port);
+void highway_switch_tick(struct highway_port *port);
+void highway_switch_connected(struct highway_port *port);
+void highway_switch_hold(struct highway_port *port);
+void highway_switch_purged(struct highway_port *port, uint32_t token);
+struct highway_port *highway_switch_find(uint64_t region_id);
+struct highway_peer *highway_switch_peer(struct highway_port *port, uint64_t id, bool make);
+uint16_t highway_switch_rx(void *rxq, struct rte_mbuf **pkts, uint16_t n);
+uint16_t highway_switch_tx(void *txq, struct rte_mbuf **pkts, uint16_t n);
+
+/* highway_flow.c */
+extern const struct rte_flow_ops highway_flow_ops;
+void highway_flow_drop_all(struct highway_port *port);
+void highway_flow_peer_changed(uint64_t peer_id);
+void highway_flow_peer_gone(uint64_t peer_id);
+
+/* highway_pattern.c */
+int highway_pattern_parse(const struct rte_flow_item *items, struct highway_key *key,
+			  struct highway_key *mask, bool *usable);
+
+/* highway_account.c */
+void highway_account_start(struct highway_port *port, uint32_t slot);
+void highway_account_slot(struct highway_port *port, uint32_t slot);
+void highway_account_port(struct highway_port *port);
+void highway_account_all(void);
+void highway_account_inherit(struct highway_port *port, struct rte_flow *flow);
+void highway_account_bequeath(struct highway_port *port, const struct highway_key *key,
+			      const struct highway_key *mask, uint64_t packets, uint64_t bytes);
+void highway_account_expire(struct highway_port *port);
+
+/* highway_stats.c */
+int highway_stats_get(struct rte_eth_dev *dev, struct rte_eth_stats *stats);
+int highway_stats_reset(struct rte_eth_dev *dev);
+int highway_xstats_get(struct rte_eth_dev *dev, struct rte_eth_xstat *xstats, unsigned int n);
+int highway_xstats_get_names(struct rte_eth_dev *dev, struct rte_eth_xstat_name *names,
+			     unsigned int n);
+int highway_xstats_reset(struct rte_eth_dev *dev);
+
+/* highway_vnf.c: ports of the VNF role: region, links, views */
+int highway_vnf_attach(struct highway_port *port, int fd, uint64_t region_id, uint64_t size,
+		       char *why, size_t len);
+void highway_vnf_detach(struct highway_port *port);
+int highway_vnf_start(struct highway_port *port);
+void highway_vnf_stop(struct highway_port *port);
+void highway_vnf_admin_changed(struct highway_port *port);
+void highway_vnf_update_link(struct highway_port *port);
+void highway_vnf_tick(struct highway_port *port);
+int highway_vnf_link_add(struct highway_port *port, int fd, const struct highway_msg_link *msg,
+			 char *why, size_t len);
+void highway_vnf_link_remove(struct highway_port *port, uint64_t link_id);
+void highway_link_fault(struct highway_link *link, enum highway_close reason);
+int highway_presence_init(void);
+
+/* highway_vnf_rx.c, highway_vnf_tx.c */
+uint16_t highway_vnf_rx(void *rxq, struct rte_mbuf **pkts, uint16_t n);
+uint16_t highway_vnf_tx(void *txq, struct rte_mbuf **pkts, uint16_t n);
+
+/* highway_ctrl.c */
+int highway_ctrl_add(struct highway_port *port);
+void highway_ctrl_remove(struct highway_port *port);
+void highway_ctrl_kick(void);
+void highway_ctrl_send(struct highway_port *port, enum highway_msg_type type,
+		       const union highway_msg_body *body, int fd);
+void highway_ctrl_link_reply(struct highway_port *port, enum highway_msg_type type,
+			     uint64_t link_id, uint64_t peer_id, enum highway_status status,
+			     const char *text);
+
+/** Tell the other side of a port region that something changed. */
+static inline void
+highway_gate_change(struct highway_port_region *region)
+{
+	/* Pairs with the loads of gate.change in bursts and in highway_vnf_update(). */
+	__atomic_fetch_add(&region->gate.change, 1, __ATOMIC_RELEASE);
+}
+
+#endif /* HIGHWAY_H */

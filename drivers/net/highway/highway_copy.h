@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the ovs-highway authors
+ */
+
+/**
+ * @file
+ * Frames between mbufs and rings, for both roles.
+ */
+
+#ifndef HIGHWAY_COPY_H
+#define HIGHWAY_COPY_H
+
+#include <rte_ether.h>
+#include <rte_mbuf.h>
+#include <rte_memcpy.h>
+
+#include "highway_ring.h"
+
+#define HIGHWAY_BURST 64 /* the most that one pass of the loops below moves */
+
+/** What went by in a call of highway_copy_in(). */
+struct highway_copied {
+	uint16_t packets;	/**< mbufs handed over */
+	uint16_t too_long;	/**< frames that no mbuf could take */
+	bool no_mbuf;
+	uint64_t bytes;
+};
+
+/**
+ * Copy frames out of a ring, up to the first descriptor that is no packet. The caller publishes.
+ * A descriptor that cannot be makes the ring `broken`.
+ *
+ * @param n at most HIGHWAY_BURST
+ */
+void highway_copy_in(struct highway_consumer *ring, struct rte_mempool *pool, uint16_t port_id,
+		     uint32_t tag, bool scatter, struct rte_mbuf **pkts, uint16_t n,
+		     struct highway_copied *done);
+
+/** Copy a frame of one or several segments to `to`. */
+static inline void
+highway_copy_out(uint8_t *to, const struct rte_mbuf *mbuf)
+{
+	if (likely(mbuf->nb_segs == 1)) {
+		rte_memcpy(to, rte_pktmbuf_mtod(mbuf, const void *), mbuf->data_len);
+		return;
+	}
+	for (; mbuf != NULL; mbuf = mbuf->next) {
+		rte_memcpy(to, rte_pktmbuf_mtod(mbuf, const void *), mbuf->data_len);
+		to += mbuf->data_len;
+	}
+}
+
+/** A frame that may travel; others are dropped and counted as errors. */
+static inline bool
+highway_frame_ok(const struct rte_mbuf *mbuf)
+{
+	return mbuf->pkt_len >= RTE_ETHER_HDR_LEN && mbuf->pkt_len <= HIGHWAY_MAX_FRAME;
+}
+
+#endif /* HIGHWAY_COPY_H */

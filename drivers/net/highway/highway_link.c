@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the ovs-highway authors
+ */
+
+/**
+ * @file
+ * A VNF's links: attached when highwayd hands them over, left, drained and unmapped when it takes
+ * them back or when the other end has written something impossible.
+ */
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include <rte_cycles.h>
+#include <rte_malloc.h>
+
+#include "highway.h"
+#include "highway_vnf.h"
+
+static struct highway_link_region *
+region_of(const struct highway_link *link)
+{
+	return link->map.base;
+}
+
+static struct highway_link_end *
+end_of(const struct highway_link *link, uint32_t end)
+{
+	return &region_of(link)->end[end];
+}
+
+static void *
+ring_at(const struct highway_link *link, uint32_t end, uint32_t queue)
+{
+	const struct highway_link_geometry *g = &link->geometry;
+
+	return RTE_PTR_ADD(link->map.base, g->ring_offset[end] + queue * g->ring_stride);
+}
+
+static const char *
+close_text(uint32_t reason)
+{
+	switch (reason) {
+	case HIGHWAY_CLOSE_BAD_INDEX:
+		return "the other end wrote an impossible ring index or descriptor";
+	case HIGHWAY_CLOSE_BAD_DESC:
+		return "the other end wrote a descriptor of unknown kind";
+	case HIGHWAY_CLOSE_BAD_LEAVE:
+		return "the other end left at an index that it had not reached";
+	case HIGHWAY_CLOSE_TIMEOUT:
+		return "the bypass ring was not drained within 5 s";
+	}
+	return "closed";
+}
+
+void
+highway_link_fault(struct highway_link *link, enum highway_close reason)
+{
+	uint32_t none = HIGHWAY_CLOSE_NONE;
+
+	if (__atomic_compare_exchange_n(&link->close, &none, (uint32_t)reason, false,
+					__ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		highway_ctrl_kick();
+}
+
+/* ------------------------------------------------------------------------------- attaching --- */
+
+/* Give one tx queue its ring in one link. */
+static int
+place_tx(const struct highway_link *link, struct highway_vnf_txq *txq)
+{
+	struct highway_tx_link *tl = &txq->links[link->slot];
+
+	if (tl->link_id == link->geometry.link_id)
+		return 0;
+	memset(tl, 0, sizeof(*tl));
+	highway_ring_place(&tl->ring.mem, ring_at(link, link->end, txq->queue),
+			   link->geometry.ring_size, link->geometry.ring_data);
+	if (highway_producer_attach(&tl->ring) != 0)
+		return -EBADMSG;
+	/* A queue that was set up anew has forgotten whether it had left. */
+	tl->left_at = tl->ring.head == 0 ? 0 : UINT64_MAX;
+	tl->peer_id = link->peer_id;
+	tl->link_id = link->geometry.link_id;
+	return 0;
+}
+
+/** Give queues that were set up after the links their rings. Queues are not running. */
+void
+highway_links_place(struct highway_port *port)
+{
+	struct rte_eth_dev_data *data = port->dev->data;
+	uint32_t slot;
+	uint16_t i;
+
+	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
+		struct highway_link *link = port->links[slot];
+
+		for (i = 0; link != NULL && i < highway_n_txq(port); i++) {
+			if (i >= link->geometry.n_queues[link->end] ||
+			    place_tx(link, data->tx_queues[i]) != 0)
+				highway_link_fault(link, HIGHWAY_CLOSE_BAD_INDEX);
+		}
+	}
+}
+
+static const char *
+misfit(const struct highway_port *port, const struct highway_link_geometry *g,
+       const struct highway_msg_link *msg)
+{
+	if (g->link_id != msg->link_id)
+		return "the region is another link's";
+	if (msg->end > 1 || g->port_id[msg->end] != port->region_id ||
+	    g->port_id[1 - msg->end] != msg->peer_id)
+		return "the region is for other ports";
+	if (g->n_queues[msg->end] < port->dev->data->nb_tx_queues)
+		return "it has fewer rings than this port has transmit queues";
+	return NULL;
+}
+
+static int
+free_slot(const struct highway_port *port)
+{
+	int slot;
+
+	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
+		if (port->links[slot] == NULL)
+			return slot;
+	}
+	return -ENOSPC;
+}
+
+/**
+ * Attach a link.
+ *
+ * @return 0, or -errno with the reason in `why`
+ */
+int
+highway_vnf_link_add(struct highway_port *port, int fd, const struct highway_msg_link *msg,
+		     char *why, size_t len)
+{
+	struct highway_link_geometry g;
+	struct highway_map map = { 0 };
+	struct highway_link *link;
+	const char *fault = NULL;
+	uint32_t n_rx, i;
+	int slot, ret;
+
+	for (i = 0; i < HIGHWAY_MAX_LINKS; i++) {
+		if (port->links[i] != NULL && port->links[i]->geometry.link_id == msg->link_id)
+			return 0;
+	}
+	slot = free_slot(port);
+	if (slot < 0) {
+		snprintf(why, len, "the port has %d links already", HIGHWAY_MAX_LINKS);
+		return slot;
+	}
+	ret = highway_map_fd(&map, fd, msg->size);
+	if (ret != 0) {
+		snprintf(why, len, "cannot map the link's region: %s", strerror(-ret));
+		return ret;
+	}
+	ret = highway_link_region_check(&map, &g, &fault);
+	if (ret == 0) {
+		fault = misfit(port, &g, msg);
+		ret = fault == NULL ? 0 : -EBADMSG;
+	}
+	if (ret != 0) {
+		snprintf(why, len, "%s", fault);
+		goto unmap;
+	}
+	n_rx = g.n_queues[1 - msg->end];
+	link = rte_zmalloc("highway_link", sizeof(*link) + n_rx * sizeof(link->rx[0]),
+			   RTE_CACHE_LINE_SIZE);
+	if (link == NULL) {
+		snprintf(why, len, "no memory in the VNF");
+		ret = -ENOMEM;
+		goto unmap;
+	}
+	link->slot = (uint32_t)slot;
+	link->end = msg->end;
+	link->geometry = g;
+	link->map = map;
+	link->peer_id = msg->peer_id;
+	link->n_rx_rings = n_rx;
+	memcpy(link->peer_name, msg->peer_name, sizeof(link->peer_name) - 1);
+	for (i = 0; i < n_rx; i++) {
+		highway_ring_place(&link->rx[i].ring.mem, ring_at(link, 1 - link->end, i),
+				   g.ring_size, g.ring_data);
+		ret = highway_consumer_attach(&link->rx[i].ring);
+		if (ret != 0)
+			goto bad_ring;
+	}
+	for (i = 0; i < highway_n_txq(port); i++) {
+		ret = place_tx(link, port->dev->data->tx_queues[i]);
+		if (ret != 0)
+			goto bad_ring;
+	}
+	port->links[slot] = link;
+	port->n_links++;
+	end_of(link, link->end)->epoch = port->epoch;
+	end_of(link, link->end)->max_frame = HIGHWAY_MAX_FRAME;
+	end_of(link, link->end)->rx_ready = port->started;
+	__atomic_store_n(&end_of(link, link->end)->attached, 1, __ATOMIC_RELEASE);
+	HW_LOG(INFO, "port %s: link %016" PRIx64 " to %s attached", port->options.port, g.link_id,
+	       link->peer_name);
+	return 0;
+
+bad_ring:
+	snprintf(why, len, "a ring of the link has impossible indexes");
+	rte_free(link);
+unmap:
+	highway_unmap(&map);
+	return ret;
+}
+
+/* -------------------------------------------------------------------------------- leaving --- */
+
+static void
+begin_leaving(struct highway_port *port, struct highway_link *link, const char *why)
+{
+	if (link->leaving)
+		return;
+	link->leaving = true;
+	link->usable = false;
+	link->leaving_tsc = rte_rdtsc();
+	snprintf(link->why, sizeof(link->why), "%s", why);
+	HW_LOG(INFO, "port %s: link %016" PRIx64 " to %s goes: %s", port->options.port,
+	       link->geometry.link_id, link->peer_name, why);
+}
+
+void
+highway_vnf_link_remove(struct highway_port *port, uint64_t link_id)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
+		struct highway_link *link = port->links[slot];
+
+		if (link != NULL && link->geometry.link_id == link_id) {
+			begin_leaving(port, link, "highwayd takes it back");
+			return;
+		}
+	}
+	highway_ctrl_link_reply(port, HIGHWAY_MSG_LINK_REMOVED, link_id, 0, HIGHWAY_STATUS_OK, "");
+}
+
+/* Is everything received that the other end will ever have sent? */
+static bool
+drained(const struct highway_link *link)
+{
+	const struct highway_link_end *peer = end_of(link, 1 - link->end);
+	uint32_t i;
+
+	if (link->close != HIGHWAY_CLOSE_NONE)
+		return true;
+	/* Pairs with the store of tx_done in highway_links_tick(). */
+	if (__atomic_load_n(&peer->tx_done, __ATOMIC_ACQUIRE) == 0 && peer->attached != 0)
+		return false;
+	for (i = 0; i < link->n_rx_rings; i++) {
+		const struct highway_consumer *ring = &link->rx[i].ring;
+
+		if (__atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) !=
+		    __atomic_load_n(&ring->mem.ctl->head, __ATOMIC_ACQUIRE))
+			return false;
+	}
+	return true;
+}
+
+static void
+tell_counts(const struct highway_link *link)
+{
+	uint32_t i;
+
+	for (i = 0; i < link->n_rx_rings; i++) {
+		region_of(link)->received[link->end][i].packets = link->rx[i].packets;
+		region_of(link)->received[link->end][i].bytes = link->rx[i].bytes;
+	}
+}
+
+/* Count what a dead peer has left in the rings that this port sent on. */
+static uint64_t
+count_abandoned(struct highway_port *port, const struct highway_link *link)
+{
+	uint64_t sum = 0;
+	uint16_t i;
+
+	for (i = 0; i < highway_n_txq(port); i++) {
+		struct highway_vnf_txq *txq = port->dev->data->tx_queues[i];
+		struct highway_tx_link *tl = &txq->links[link->slot];
+
+		if (tl->link_id != link->geometry.link_id)
+			continue;
+		highway_producer_refresh(&tl->ring);
+		sum += tl->ring.head - tl->ring.tail_seen;
+	}
+	return sum;
+}
+
+/* The link stands in no view any more. */
+static void
+detach(struct highway_port *port, struct highway_link *link)
+{
+	uint64_t left = count_abandoned(port, link);
+	uint16_t i;
+
+	if (left != 0) {
+		port->abandoned += left;
+		HW_LOG(WARNING, "port %s: %" PRIu64 " frames were lost in the link to %s: nobody "
+		       "received them", port->options.port, left, link->peer_name);
+	}
+	tell_counts(link);
+	end_of(link, link->end)->closed = link->close;
+	__atomic_store_n(&end_of(link, link->end)->attached, 0, __ATOMIC_RELEASE);
+	for (i = 0; i < highway_n_txq(port); i++) {
+		struct highway_vnf_txq *txq = port->dev->data->tx_queues[i];
+
+		memset(&txq->links[link->slot], 0, sizeof(txq->links[0]));
+	}
+	highway_ctrl_link_reply(port, HIGHWAY_MSG_LINK_REMOVED, link->geometry.link_id,
+				link->peer_id, link->close == HIGHWAY_CLOSE_NONE ?
+				HIGHWAY_STATUS_OK : HIGHWAY_STATUS_REFUSED, link->why);
+	highway_unmap(&link->map);
+	rte_free(link);
+}
+
+/* What the link's phase and the other end allow. */
+static bool
+may_use(const struct highway_link *link)
+{
+	const struct highway_link_region *region = region_of(link);
+	const struct highway_link_end *peer = &region->end[1 - link->end];
+
+	return !link->leaving && region->phase == HIGHWAY_LINK_ACTIVE && peer->attached != 0 &&
+	       peer->rx_ready != 0;
+}
+
+/**
+ * Move every link on. Called by the control thread.
+ *
+ * @return true if the queues need a new view
+ */
+bool
+highway_links_tick(struct highway_port *port)
+{
+	uint64_t limit = HIGHWAY_GATE_TIMEOUT_S * rte_get_tsc_hz();
+	bool renew = false;
+	uint32_t slot;
+
+	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
+		struct highway_link *link = port->links[slot];
+		uint32_t fault;
+		bool usable;
+
+		if (link == NULL)
+			continue;
+		fault = __atomic_load_n(&link->close, __ATOMIC_ACQUIRE);
+		if (fault != HIGHWAY_CLOSE_NONE && !link->leaving) {
+			HW_LOG(ERR, "port %s: the link to %s is closed: %s", port->options.port,
+			       link->peer_name, close_text(fault));
+			port->closed_links++;
+			begin_leaving(port, link, close_text(fault));
+		}
+		usable = may_use(link);
+		if (usable != link->usable) {
+			link->usable = usable;
+			renew = true;
+		}
+		tell_counts(link);
+		if (!link->leaving)
+			continue;
+		if (!link->tx_done) {
+			if (port->view != NULL)
+				highway_view_renew(port);
+			/* Pairs with drained() at the other end: heads are final now. */
+			__atomic_store_n(&end_of(link, link->end)->tx_done, 1, __ATOMIC_RELEASE);
+			link->tx_done = true;
+		}
+		if (!drained(link) && port->started && rte_rdtsc() - link->leaving_tsc < limit)
+			continue;
+		port->links[slot] = NULL;
+		port->n_links--;
+		if (port->view != NULL)
+			highway_view_renew(port);
+		detach(port, link);
+	}
+	return renew;
+}
+
+/** Say at every link whether this port receives. */
+void
+highway_links_ready(struct highway_port *port, bool ready)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
+		if (port->links[slot] != NULL)
+			__atomic_store_n(&end_of(port->links[slot], port->links[slot]->end)->rx_ready,
+					 ready, __ATOMIC_RELEASE);
+	}
+}
+
+/** Unmap everything at once; no view shows anything. */
+void
+highway_links_drop_all(struct highway_port *port)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
+		struct highway_link *link = port->links[slot];
+
+		if (link == NULL)
+			continue;
+		port->links[slot] = NULL;
+		port->n_links--;
+		__atomic_store_n(&end_of(link, link->end)->rx_ready, 0, __ATOMIC_RELEASE);
+		__atomic_store_n(&end_of(link, link->end)->tx_done, 1, __ATOMIC_RELEASE);
+		begin_leaving(port, link, "the port is closed");
+		detach(port, link);
+	}
+}

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the ovs-highway authors
+ */
+
+/**
+ * @file
+ * Every byte that two processes share: port regions, link regions, rings, and the messages of the
+ * control channel. The driver includes this file and Python (ovs_highway.shm) parses the same
+ * text, so there is no second description.
+ *
+ * Rules for editing, because Python drops the preprocessor lines and gives the rest to cffi:
+ * fixed-width integers and arrays only, explicit padding, no pointers, no expressions in #define,
+ * constants in enums, no inline functions. highway_shm_check.c pins sizes and offsets.
+ *
+ * All integers are in host byte order unless a comment says "network order". Fields marked
+ * [switch], [VNF], [agent] are written by ovs-vswitchd's side, by the VNF's side, or by highwayd
+ * (and the highway command); everybody may read. A VNF can write to every byte of what it maps, so
+ * every reader bounds what it reads and keeps private copies of what it relies on.
+ */
+
+#ifndef HIGHWAY_SHM_H
+#define HIGHWAY_SHM_H
+
+#include <stdint.h>
+
+enum highway_limits {
+	HIGHWAY_ABI_VERSION = 1,	/**< of this file: regions and messages */
+	HIGHWAY_ABI_OLDEST = 1,		/**< oldest version that this one still accepts */
+	HIGHWAY_NAME_LEN = 64,		/**< port names, with the closing NUL */
+	HIGHWAY_TEXT_LEN = 128,		/**< reasons and log lines, with the closing NUL */
+	HIGHWAY_MAX_QUEUES = 16,	/**< VNF queues per port */
+	HIGHWAY_MAX_RULES = 4096,	/**< rule slots per port */
+	HIGHWAY_MAX_LINKS = 64,		/**< links per port */
+	HIGHWAY_MAX_FRAME = 9234,	/**< bytes: MTU 9216 + Ethernet header + one VLAN tag */
+	HIGHWAY_MIN_RING_SIZE = 64,	/**< descriptors */
+	HIGHWAY_MAX_RING_SIZE = 32768,	/**< descriptors */
+	HIGHWAY_DEFAULT_RING_SIZE = 2048,
+	HIGHWAY_DEFAULT_RULES = 1024,
+	HIGHWAY_DATA_PER_SLOT = 416,	/**< bytes of ring data per descriptor */
+	HIGHWAY_MIN_RING_DATA = 262144,	/**< bytes; holds some 28 frames of maximum length */
+	HIGHWAY_GRANULE = 128,		/**< bytes; frames start on multiples of it in ring data */
+	HIGHWAY_RING_DESC_OFFSET = 4096, /**< bytes from a ring's start to its descriptors */
+	HIGHWAY_PORT_HEADER_LEN = 8192,	/**< bytes before the rule table */
+	HIGHWAY_LINK_HEADER_LEN = 8192,	/**< bytes before the first ring */
+	HIGHWAY_MSG_LEN = 256		/**< bytes of every control message */
+};
+
+/** First eight bytes of a region: "HWYPORT1" and "HWYLINK1" as they lie in memory. */
+#define HIGHWAY_PORT_MAGIC 0x3154524f50595748
+#define HIGHWAY_LINK_MAGIC 0x314b4e494c595748
+/** First four bytes of a control message: "HWYM". */
+#define HIGHWAY_MSG_MAGIC 0x4d595748
+
+/* ------------------------------------------------------------------------------------ rings --- */
+
+/** What a ring's descriptor stands for. */
+enum highway_desc_kind {
+	HIGHWAY_DESC_INVALID = 0,
+	HIGHWAY_DESC_PACKET = 1,	/**< a frame */
+	HIGHWAY_DESC_ENTER = 2,		/**< normal ring, VNF to switch: struct highway_marker */
+	HIGHWAY_DESC_LEAVE = 3,		/**< normal ring, VNF to switch: struct highway_marker */
+	HIGHWAY_DESC_FENCE = 4,		/**< bypass ring: struct highway_marker */
+	HIGHWAY_DESC_SYNC = 5		/**< normal ring, switch to VNF: struct highway_sync */
+};
+
+/** One entry of a ring; written and read as one 64-bit word. [producer] */
+struct highway_desc {
+	uint32_t offset;	/**< bytes from the start of the ring's data */
+	uint16_t length;	/**< bytes */
+	uint8_t kind;		/**< enum highway_desc_kind */
+	uint8_t flags;		/**< 0 */
+};
+
+/**
+ * Single producer, single consumer. In memory: this struct, at HIGHWAY_RING_DESC_OFFSET ring_size
+ * descriptors, behind them ring_data bytes. Indexes count descriptors since the region was made
+ * and never wrap; slot = index % ring_size. Both indexes stand 128 bytes apart, since neighbouring
+ * cache lines are fetched in pairs.
+ */
+struct highway_ring {
+	uint64_t head;		/**< descriptors published [producer] */
+	uint8_t pad0[120];
+	uint64_t tail;		/**< descriptors consumed [consumer] */
+	uint8_t pad1[120];
+};
+
+/** ENTER, LEAVE and FENCE. */
+struct highway_marker {
+	uint64_t peer_id;	/**< region id of the receiver's port */
+	uint64_t link_id;	/**< region id of the link */
+	uint64_t value;		/**< ENTER, FENCE: epoch e. LEAVE: index Be in the bypass ring */
+	uint64_t reserved;	/**< 0 */
+};
+
+/**
+ * What the switch tells a receiver, in order with its packets: every packet that sender queue
+ * `queue` put on the normal channel before Enter(entered) is in front of this mark; and before
+ * anything behind this mark is taken, the bypass ring is to be emptied up to `leave`.
+ */
+struct highway_sync {
+	uint64_t source_id;	/**< region id of the sender's port */
+	uint64_t link_id;	/**< region id of the link */
+	uint64_t entered;	/**< latest finished Enter epoch, 0 for none */
+	uint64_t leave;		/**< index in the bypass ring, 0 for none */
+	uint32_t queue;		/**< the sender's queue */
+	uint32_t reserved;	/**< 0 */
+};
+
+/* ---------------------------------------------------------------------------------- regions --- */
+
+/** The first 64 bytes of every region. Written once, by the one who makes the region. */
+struct highway_header {
+	uint64_t magic;		/**< HIGHWAY_PORT_MAGIC or HIGHWAY_LINK_MAGIC, stored last */
+	uint32_t abi_version;	/**< HIGHWAY_ABI_VERSION of the maker */
+	uint32_t abi_oldest;	/**< oldest ABI version that can work with this region */
+	uint64_t size;		/**< bytes, a power of two */
+	uint64_t region_id;	/**< random, never 0; names this making of the region */
+	uint64_t rundir_tag;	/**< FNV-1a 64 of the run directory's path */
+	uint8_t pad[24];
+};
+
+/** What a packet is matched on; the key of a rule and, with ones where it counts, its mask. */
+struct highway_key {
+	uint8_t eth_dst[6];
+	uint8_t eth_src[6];
+	uint16_t eth_type;	/**< network order; behind the VLAN tag if there is one */
+	uint16_t vlan_tci;	/**< network order; bit 0x1000 = a tag is there, 0 = none */
+	uint16_t vlan_tpid;	/**< network order; 0 without a tag */
+	uint8_t ip_proto;
+	uint8_t ip_tos;		/**< IPv6: traffic class */
+	uint8_t ip_ttl;		/**< IPv6: hop limit */
+	uint8_t ip_frag;	/**< bit 0: a fragment, bit 1: not the first one */
+	uint16_t tcp_flags;	/**< network order, 12 bits */
+	uint16_t l4_src;	/**< network order; ICMP: type */
+	uint16_t l4_dst;	/**< network order; ICMP: code */
+	uint32_t reserved;	/**< 0 */
+	uint8_t ip_src[16];	/**< IPv4: the first four bytes, the others 0 */
+	uint8_t ip_dst[16];
+};
+
+/**
+ * One bypass rule: frames that match go to the peer. [switch] `live` is stored last when the rule
+ * comes and first when it goes, and is what a sender looks at for each packet.
+ */
+struct highway_rule {
+	uint64_t live;		/**< the rule's generation while it is in force, else 0 */
+	uint64_t generation;	/**< never used twice in a region's life */
+	uint64_t peer_id;	/**< region id of the receiver's port */
+	uint32_t max_frame;	/**< bytes; longer frames take the normal channel */
+	uint32_t reserved;	/**< 0 */
+	struct highway_key key;
+	struct highway_key mask;
+	char peer_name[24];	/**< for people; may be cut short */
+	uint8_t pad[8];
+};
+
+/** What was sent by one rule on one queue since the region was made; never goes back. [VNF] */
+struct highway_counter {
+	uint64_t packets;
+	uint64_t bytes;
+};
+
+/** What the switch says of itself in a port region. [switch] */
+struct highway_switch_state {
+	uint64_t epoch;		/**< random; another one = another life of the switch's port */
+	uint32_t attached;	/**< 1: an ovs-vswitchd has the port; cleared by highwayd if it died */
+	uint32_t link_up;	/**< 1: started and administratively up */
+	uint32_t max_frame;	/**< bytes that OVS lets through: MTU + 18 */
+	uint32_t pid;		/**< for people */
+	uint64_t rules_live;	/**< rules now in force */
+	uint64_t rules_inert;	/**< rules accepted but not used */
+	uint64_t rules_refused;	/**< rules not accepted since the port was added */
+	uint64_t unclaimed_packets; /**< hits that no flow could be given */
+	uint64_t rx_packets;	/**< from the VNF over the normal channel */
+	uint64_t rx_bytes;
+	uint64_t tx_packets;	/**< to the VNF over the normal channel */
+	uint64_t tx_bytes;
+	uint64_t tx_full;	/**< not taken: the VNF's ring was full */
+	uint64_t bypass_rx_packets; /**< sent by the VNF over bypass channels, as accounted to OVS */
+	uint64_t bypass_rx_bytes;
+	uint64_t bypass_tx_packets; /**< sent to the VNF over bypass channels, as accounted to OVS */
+	uint64_t bypass_tx_bytes;
+	uint64_t errors;	/**< bad values met in this region */
+	uint8_t pad[8];
+};
+
+/** Why a port's bypass is off; bits of highway_gate.off_*. */
+enum highway_off {
+	HIGHWAY_OFF_OPERATOR = 1,	/**< highway off PORT */
+	HIGHWAY_OFF_ALL = 2,		/**< highway off --all */
+	HIGHWAY_OFF_POLICY = 4,		/**< something that OVS does outside the flow; see the text */
+	HIGHWAY_OFF_LEASE = 8,		/**< no highwayd for too long */
+	HIGHWAY_OFF_HOLD = 16,		/**< another thread polls the port: flows are re-learned */
+	HIGHWAY_OFF_DOWN = 32,		/**< the port is down or not started */
+	HIGHWAY_OFF_SWITCH = 64		/**< no ovs-vswitchd, and highway-fail-mode=secure */
+};
+
+/**
+ * Read by the VNF on every burst, so it stands on lines of its own: while `change` stays the same,
+ * nothing that matters to the sender has changed. Add 1 to it, atomically, *after* any change of a
+ * rule, of this struct or of the switch's state.
+ */
+struct highway_gate {
+	uint32_t change;	/**< [switch] [agent] */
+	uint32_t off_switch;	/**< enum highway_off [switch] */
+	uint32_t off_operator;	/**< enum highway_off [agent] */
+	uint32_t off_policy;	/**< enum highway_off [agent] */
+	uint64_t lease;		/**< counts up while highwayd lives [agent] */
+	uint32_t fail_mode;	/**< 0 = secure, 1 = standalone [agent] */
+	uint32_t tx_flush_us;	/**< OVS's tx-flush-interval in microseconds [agent] */
+	char off_text[88];	/**< reason for off_policy, in plain words [agent] */
+	uint8_t pad[8];
+};
+
+/** What the VNF says of itself in a port region. [VNF] */
+struct highway_vnf_state {
+	uint64_t epoch;		/**< random; another one = another life of the VNF */
+	uint32_t attached;	/**< 1: a VNF has the port; cleared by highwayd if it died */
+	uint32_t started;	/**< 1: its queues may be polled */
+	uint32_t n_rxq;		/**< receive queues in use, 1 to n_queues */
+	uint32_t n_txq;		/**< transmit queues in use */
+	uint32_t ack;		/**< no queue uses a rule that was gone at this `change` */
+	uint32_t pid;		/**< for people, in the VNF's own pid namespace */
+	uint32_t abi_version;	/**< HIGHWAY_ABI_VERSION of its driver */
+	uint32_t max_frame;	/**< bytes that it can receive */
+	uint64_t errors;	/**< bad values met */
+	char driver[24];	/**< driver and DPDK version, for people */
+	uint8_t pad[56];
+};
+
+/** A VNF queue's own counts, for people and for the comparison of both ends. [VNF] */
+struct highway_queue_stats {
+	uint64_t tx_normal_packets;
+	uint64_t tx_normal_bytes;
+	uint64_t tx_bypass_packets;
+	uint64_t tx_bypass_bytes;
+	uint64_t rx_normal_packets;
+	uint64_t rx_normal_bytes;
+	uint64_t rx_bypass_packets;
+	uint64_t rx_bypass_bytes;
+	uint64_t tx_full;	/**< not taken from the application: a ring was full */
+	uint64_t rx_nombuf;	/**< times that no mbuf was to be had */
+	uint64_t enters;	/**< changes to a bypass channel */
+	uint64_t leaves;	/**< changes back to the normal channel */
+	uint64_t abandoned;	/**< left in a bypass ring whose receiver is gone */
+	uint8_t pad[24];
+};
+
+/**
+ * One per port; made by the switch's side when the port is added. Behind the first
+ * HIGHWAY_PORT_HEADER_LEN bytes: rules, counters, rings towards the switch, rings towards the VNF.
+ * All offsets are bytes from the start of the region.
+ */
+struct highway_port_region {
+	struct highway_header header;
+	char name[64];			/**< the port, as in net_highway_<name> */
+	uint32_t n_queues;		/**< VNF queues: rings in each direction */
+	uint32_t n_rules;		/**< rule slots */
+	uint32_t ring_size;		/**< descriptors, a power of two */
+	uint32_t ring_data;		/**< bytes */
+	uint64_t rules_offset;		/**< struct highway_rule [n_rules] */
+	uint64_t counters_offset;	/**< struct highway_counter [n_queues][n_rules] */
+	uint64_t to_switch_offset;	/**< n_queues rings */
+	uint64_t to_vnf_offset;		/**< n_queues rings */
+	uint64_t ring_stride;		/**< bytes from one ring to the next */
+	uint8_t vnf_mac[6];		/**< the VNF's MAC address */
+	uint8_t pad0[66];
+	struct highway_switch_state switch_state;
+	uint8_t pad1[112];
+	struct highway_gate gate;
+	struct highway_vnf_state vnf_state;
+	uint8_t pad2[3328];
+	struct highway_queue_stats queue_stats[16];
+	uint8_t pad3[2048];
+};
+
+/** Where a link stands; set by highwayd in the link's region. */
+enum highway_link_phase {
+	HIGHWAY_LINK_NEW = 0,		/**< made; handed to the drivers */
+	HIGHWAY_LINK_ACTIVE = 1,	/**< both drivers have it: may be used */
+	HIGHWAY_LINK_LEAVING = 2	/**< senders leave, receivers drain */
+};
+
+/** What one end says of itself in a link region. [that end's VNF] */
+struct highway_link_end {
+	uint64_t epoch;		/**< the VNF's epoch */
+	uint32_t attached;	/**< 1: mapped */
+	uint32_t rx_ready;	/**< 1: receives from it */
+	uint32_t tx_done;	/**< 1: no queue will send on it any more */
+	uint32_t closed;	/**< enum highway_close, 0 while all is well */
+	uint32_t max_frame;	/**< bytes that this end can receive */
+	uint8_t pad[100];
+};
+
+/**
+ * One per pair of ports; made by highwayd. Behind the first HIGHWAY_LINK_HEADER_LEN bytes: the
+ * rings that end 0 sends on (n_queues[0] of them), then those of end 1.
+ */
+struct highway_link_region {
+	struct highway_header header;
+	uint64_t port_id[2];		/**< region ids of the two ports */
+	char name[2][64];		/**< the two ports */
+	uint32_t n_queues[2];		/**< sender queues of each end */
+	uint32_t ring_size;		/**< descriptors, a power of two */
+	uint32_t ring_data;		/**< bytes */
+	uint64_t ring_offset[2];	/**< rings that end 0, end 1 send on */
+	uint64_t ring_stride;		/**< bytes from one ring to the next */
+	uint32_t phase;			/**< enum highway_link_phase [agent] */
+	uint8_t pad0[4];
+	uint64_t created_ns;		/**< CLOCK_REALTIME [agent] */
+	uint64_t active_ns;		/**< CLOCK_REALTIME, 0 if never [agent] */
+	uint8_t pad1[240];
+	struct highway_link_end end[2];
+	/** What each end has received, per sender queue. [that end's VNF] */
+	struct highway_counter received[2][16];
+	uint8_t pad2[6912];
+};
+
+/** Why a driver gave up a link by itself. */
+enum highway_close {
+	HIGHWAY_CLOSE_NONE = 0,
+	HIGHWAY_CLOSE_BAD_INDEX = 1,	/**< a ring index that cannot be */
+	HIGHWAY_CLOSE_BAD_DESC = 2,	/**< a descriptor outside the ring's data, or of unknown kind */
+	HIGHWAY_CLOSE_BAD_LEAVE = 3,	/**< a Leave beyond what was published */
+	HIGHWAY_CLOSE_TIMEOUT = 4	/**< a drain or a gate took more than 5 s */
+};
+
+/* -------------------------------------------------------------------------- control channel --- */
+
+/**
+ * Messages between highwayd and drivers. All are HIGHWAY_MSG_LEN bytes, on a unix stream socket
+ * (regions travel beside them as file descriptors) and on virtio-serial. A receiver that finds a
+ * wrong magic or checksum looks for the next magic, so that a cut-off message costs only itself.
+ */
+enum highway_msg_type {
+	HIGHWAY_MSG_HELLO = 1,		/**< driver: who it is; + region if role is switch */
+	HIGHWAY_MSG_WELCOME = 2,	/**< highwayd: accepted, or refused with a reason */
+	HIGHWAY_MSG_PORT_REGION = 3,	/**< highwayd to VNF: its port's region; + region */
+	HIGHWAY_MSG_PORT_GONE = 4,	/**< highwayd to VNF: the port was deleted */
+	HIGHWAY_MSG_LINK_ADD = 5,	/**< highwayd to VNF: attach this link; + region */
+	HIGHWAY_MSG_LINK_ADDED = 6,	/**< VNF: attached, or not with a reason; also when highwayd returns */
+	HIGHWAY_MSG_LINK_UPDATE = 7,	/**< highwayd to VNF: look at the link's phase */
+	HIGHWAY_MSG_LINK_REMOVE = 8,	/**< highwayd to VNF: leave, drain, unmap */
+	HIGHWAY_MSG_LINK_REMOVED = 9,	/**< VNF: no longer mapped, or closed by itself with a reason */
+	HIGHWAY_MSG_WANT = 10,		/**< switch: how many rules towards a peer; 0 = none any more */
+	HIGHWAY_MSG_PURGE = 11,		/**< switch: let OVS learn its flows anew */
+	HIGHWAY_MSG_PURGED = 12,	/**< highwayd: done */
+	HIGHWAY_MSG_LOG = 13		/**< driver: a line for highwayd's log */
+};
+
+enum highway_role {
+	HIGHWAY_ROLE_SWITCH = 1,
+	HIGHWAY_ROLE_VNF = 2
+};
+
+enum highway_status {
+	HIGHWAY_STATUS_OK = 0,
+	HIGHWAY_STATUS_REFUSED = 1,	/**< trying again will not help */
+	HIGHWAY_STATUS_LATER = 2	/**< try again in a while */
+};
+
+struct highway_msg_hello {
+	uint32_t role;			/**< enum highway_role */
+	uint32_t abi_version;
+	uint32_t abi_oldest;
+	uint32_t pid;
+	uint64_t epoch;			/**< the sender's, as in its region */
+	char name[64];			/**< port */
+	char driver[64];		/**< driver and DPDK version */
+	uint8_t pad[72];
+};
+
+struct highway_msg_welcome {
+	uint32_t status;		/**< enum highway_status */
+	uint32_t abi_version;		/**< the version to speak */
+	uint8_t pad0[88];
+	char text[128];			/**< reason if refused */
+};
+
+struct highway_msg_region {
+	uint64_t region_id;
+	uint64_t size;			/**< bytes */
+	uint8_t pad0[208];
+};
+
+struct highway_msg_link {
+	uint64_t link_id;
+	uint64_t size;			/**< bytes */
+	uint64_t peer_id;		/**< region id of the other end's port */
+	uint32_t end;			/**< which end the receiver of the message is: 0 or 1 */
+	uint32_t status;		/**< enum highway_status */
+	char peer_name[64];
+	char text[128];			/**< reason if not attached, or for the removal */
+};
+
+struct highway_msg_want {
+	uint64_t peer_id;
+	uint32_t rules;			/**< rules towards the peer that are in force */
+	uint32_t token;			/**< of a purge */
+	uint8_t pad0[208];
+};
+
+struct highway_msg_log {
+	uint32_t level;			/**< RTE_LOG_ERR = 4, WARNING = 5, NOTICE = 6, INFO = 7 */
+	uint32_t reserved;
+	char text[216];
+};
+
+union highway_msg_body {
+	struct highway_msg_hello hello;
+	struct highway_msg_welcome welcome;
+	struct highway_msg_region region;	/**< PORT_REGION, PORT_GONE */
+	struct highway_msg_link link;		/**< LINK_* */
+	struct highway_msg_want want;		/**< WANT, PURGE, PURGED */
+	struct highway_msg_log log;
+};
+
+struct highway_msg {
+	uint32_t magic;		/**< HIGHWAY_MSG_MAGIC */
+	uint16_t version;	/**< HIGHWAY_ABI_VERSION */
+	uint16_t type;		/**< enum highway_msg_type */
+	uint32_t length;	/**< HIGHWAY_MSG_LEN */
+	uint32_t checksum;	/**< FNV-1a 32 of the message with this field 0 */
+	uint64_t port_id;	/**< region id of the port that this is about, 0 if not known */
+	uint32_t sequence;	/**< counts up per sender */
+	uint32_t reserved;	/**< 0 */
+	union highway_msg_body body;
+};
+
+#endif /* HIGHWAY_SHM_H */

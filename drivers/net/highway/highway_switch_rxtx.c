@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the ovs-highway authors
+ */
+
+/**
+ * @file
+ * Bursts of the switch role. OVS sees one receive queue, into which all transmit rings of the VNF
+ * are merged. Between its packets a VNF's ring carries marks, and here they become marks in the
+ * peer's rings: the switch is the clock of every change of channel.
+ */
+
+#include <rte_cycles.h>
+
+#include "highway.h"
+#include "highway_copy.h"
+
+#define QUEUE_TAG 0x48570000U /* in hash.fdir.hi of what came from a VNF: "HW", and its queue */
+#define QUEUE_MASK 0x0000ffffU
+
+/* ----------------------------------------------------------------------------------- marks --- */
+
+/* Put what is pending into one ring; false if it is full. Under the tx lock. */
+static bool
+flush_pending(struct highway_switch_tx *tx, uint32_t ring)
+{
+	uint32_t bit = UINT32_C(1) << ring, i = 0;
+	bool all = true;
+
+	while (i < tx->n_pending) {
+		struct highway_pending *p = &tx->pending[i];
+
+		if ((p->rings & bit) != 0) {
+			if (highway_producer_mark(&tx->rings[ring], HIGHWAY_DESC_SYNC, &p->sync,
+						  sizeof(p->sync)))
+				p->rings &= ~bit;
+			else
+				all = false;
+		}
+		if (p->rings == 0)
+			*p = tx->pending[--tx->n_pending];
+		else
+			i++;
+	}
+	highway_producer_publish(&tx->rings[ring]);
+	return all;
+}
+
+static bool
+flush_all(struct highway_switch_tx *tx)
+{
+	bool all = true;
+	uint32_t ring;
+
+	for (ring = 0; ring < tx->n_rings; ring++)
+		all &= flush_pending(tx, ring);
+	return all;
+}
+
+/* The entry for this sender queue; NULL if the table is full. */
+static struct highway_pending *
+pending_of(struct highway_switch_tx *tx, uint64_t source_id, uint64_t link_id, uint32_t queue)
+{
+	struct highway_pending *p;
+	uint32_t i;
+
+	for (i = 0; i < tx->n_pending; i++) {
+		p = &tx->pending[i];
+		if (p->sync.source_id == source_id && p->sync.queue == queue)
+			break;
+	}
+	if (i == HIGHWAY_MAX_PENDING)
+		return NULL;
+	p = &tx->pending[i];
+	if (i == tx->n_pending || p->sync.link_id != link_id) {
+		p->sync = (struct highway_sync){
+			.source_id = source_id,
+			.link_id = link_id,
+			.queue = queue,
+		};
+		if (i == tx->n_pending)
+			tx->n_pending++;
+	}
+	return p;
+}
+
+/* Pass a mark on to the peer. false: some ring is full, try again later. */
+static bool
+pass_on(struct highway_switch_rxq *rxq, uint32_t queue, const struct highway_marker *marker,
+	bool enter)
+{
+	struct highway_port *peer;
+	struct highway_switch_tx *tx;
+	struct highway_pending *p;
+	bool all = true;
+
+	/* Held only for marks, so that a peer that is being deleted stays until we are done. */
+	rte_spinlock_lock(&highway_ports_spin);
+	peer = highway_switch_find(marker->peer_id);
+	if (peer == NULL || highway_switch_peer(rxq->port, marker->peer_id, false) == NULL) {
+		rxq->errors += peer != NULL;
+		goto out;
+	}
+	tx = &peer->sw->tx;
+	rte_spinlock_lock(&tx->lock);
+	if (tx->n_rings != 0) {
+		p = pending_of(tx, rxq->port->region_id, marker->link_id, queue);
+		if (p != NULL) {
+			if (enter)
+				p->sync.entered = RTE_MAX(p->sync.entered, marker->value);
+			else
+				p->sync.leave = RTE_MAX(p->sync.leave, marker->value);
+			p->rings = (UINT32_C(1) << tx->n_rings) - 1;
+		}
+		all = flush_all(tx);
+	}
+	rte_spinlock_unlock(&tx->lock);
+out:
+	rte_spinlock_unlock(&highway_ports_spin);
+	return all;
+}
+
+static bool
+retry(uint64_t peer_id)
+{
+	struct highway_port *peer;
+	bool all = true;
+
+	rte_spinlock_lock(&highway_ports_spin);
+	peer = highway_switch_find(peer_id);
+	if (peer != NULL) {
+		rte_spinlock_lock(&peer->sw->tx.lock);
+		all = flush_all(&peer->sw->tx);
+		rte_spinlock_unlock(&peer->sw->tx.lock);
+	}
+	rte_spinlock_unlock(&highway_ports_spin);
+	return all;
+}
+
+static void
+mark_for_peer(struct highway_switch_rxq *rxq, uint32_t queue, const struct highway_marker *marker,
+	      bool enter)
+{
+	struct highway_switch_ring *ring = &rxq->rings[queue];
+
+	ring->retry = !pass_on(rxq, queue, marker, enter);
+	ring->retry_peer = marker->peer_id;
+}
+
+/* --------------------------------------------------------------------------------- receive --- */
+
+/* Before the first packet of a poll: marks that waited for it. false: the ring is to wait on. */
+static bool
+begin_poll(struct highway_switch_rxq *rxq, uint32_t queue)
+{
+	struct highway_switch_ring *ring = &rxq->rings[queue];
+
+	if (unlikely(ring->retry))
+		ring->retry = !retry(ring->retry_peer);
+	if (unlikely(ring->enter.peer_id != 0)) {
+		/* What was in front of the mark has reached the peers' rings, for OVS flushes
+		 * after each batch, or after tx-flush-interval at the latest.
+		 */
+		if (ring->enter_tsc != 0 && rte_rdtsc() < ring->enter_tsc)
+			return false;
+		mark_for_peer(rxq, queue, &ring->enter, true);
+		ring->enter.peer_id = 0;
+	}
+	return true;
+}
+
+/* Take the mark at the front. false: nothing more from this ring in this poll. */
+static bool
+take_marker(struct highway_switch_rxq *rxq, uint32_t queue)
+{
+	struct highway_switch_ring *ring = &rxq->rings[queue];
+	struct highway_consumer *c = &ring->ring;
+	struct highway_desc desc = highway_desc_read(&c->mem, c->tail);
+	struct highway_marker marker;
+	uint32_t flush_us;
+
+	if (desc.kind == HIGHWAY_DESC_PACKET)
+		return true;
+	if ((desc.kind != HIGHWAY_DESC_ENTER && desc.kind != HIGHWAY_DESC_LEAVE) ||
+	    !highway_marker_read(c, desc, &marker, sizeof(marker)) || marker.peer_id == 0) {
+		c->broken = true;
+		return false;
+	}
+	c->tail++;
+	if (desc.kind == HIGHWAY_DESC_LEAVE) {
+		mark_for_peer(rxq, queue, &marker, false);
+		return true;
+	}
+	flush_us = rxq->port->region->gate.tx_flush_us;
+	ring->enter = marker;
+	ring->enter_tsc = flush_us == 0 ? 0 :
+			  rte_rdtsc() + (uint64_t)RTE_MIN(flush_us, 1000000U) *
+			  (rte_get_tsc_hz() / 1000000) * 2;
+	return false;
+}
+
+static uint16_t
+drain(struct highway_switch_rxq *rxq, uint32_t queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct highway_consumer *c = &rxq->rings[queue].ring;
+	struct rte_eth_dev_data *data = rxq->port->dev->data;
+	struct highway_copied done;
+	uint64_t before = c->tail;
+	uint16_t got = 0;
+
+	if (!begin_poll(rxq, queue))
+		return 0;
+	while (got < n && !c->broken) {
+		highway_copy_in(c, rxq->pool, data->port_id, QUEUE_TAG | queue,
+				data->scattered_rx, pkts + got, n - got, &done);
+		got += done.packets;
+		rxq->packets += done.packets;
+		rxq->bytes += done.bytes;
+		rxq->errors += done.too_long;
+		rxq->nombuf += done.no_mbuf;
+		if (done.no_mbuf)
+			break;
+		if (done.packets != 0 || done.too_long != 0)
+			continue;
+		if (c->broken || highway_consumer_available(c) == 0 || !take_marker(rxq, queue))
+			break;
+	}
+	if (unlikely(c->broken) && !rxq->rings[queue].reported) {
+		rxq->rings[queue].reported = true;
+		rxq->errors++;
+		HW_LOG(ERR, "port %s: the VNF wrote something impossible into its ring %u: the "
+		       "ring is not read any more; delete the port and add it again",
+		       rxq->port->options.port, queue);
+	}
+	if (c->tail != before)
+		highway_consumer_publish(c);
+	return got;
+}
+
+uint16_t
+highway_switch_rx(void *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct highway_switch_rxq *rxq = queue;
+	struct highway_port *port = rxq->port;
+	struct highway_switch *sw = port->sw;
+	unsigned int lcore = rte_lcore_id();
+	uint32_t n_rings = port->geometry.n_queues, i, ring;
+	uint16_t got = 0;
+
+	if (unlikely(!__atomic_load_n(&sw->polled, __ATOMIC_ACQUIRE)))
+		return 0;
+	if (unlikely(lcore != rxq->lcore)) {
+		bool first = rxq->lcore == LCORE_ID_ANY;
+
+		rxq->lcore = lcore;
+		if (!first)
+			highway_switch_hold(port);
+	}
+	if (unlikely(__atomic_load_n(&sw->hold_until_tsc, __ATOMIC_RELAXED) != 0))
+		return 0;
+	ring = rxq->turn;
+	for (i = 0; i < n_rings && got < n; i++) {
+		got += drain(rxq, ring, pkts + got, n - got);
+		if (++ring >= n_rings)
+			ring = 0;
+	}
+	rxq->turn = rxq->turn + 1 >= n_rings ? 0 : rxq->turn + 1;
+	return got;
+}
+
+/* -------------------------------------------------------------------------------- transmit --- */
+
+/* Which of the receiver's rings: the sender's queue decides, on both channels alike. */
+static inline uint32_t
+ring_for(const struct highway_switch_tx *tx, const struct rte_mbuf *mbuf)
+{
+	uint32_t tag;
+
+	if (likely(tx->n_rings == 1))
+		return 0;
+	tag = mbuf->hash.fdir.hi;
+	if (mbuf->port < RTE_MAX_ETHPORTS && highway_is_switch_port[mbuf->port] &&
+	    (tag & ~QUEUE_MASK) == QUEUE_TAG)
+		return (tag & QUEUE_MASK) % tx->n_rings;
+	if ((mbuf->ol_flags & RTE_MBUF_F_RX_RSS_HASH) != 0)
+		return mbuf->hash.rss % tx->n_rings;
+	return 0;
+}
+
+uint16_t
+highway_switch_tx(void *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct highway_switch_txq *txq = queue;
+	struct highway_switch *sw = txq->port->sw;
+	struct highway_switch_tx *tx = &sw->tx;
+	uint32_t used = 0, ring;
+	uint16_t i = 0;
+
+	if (unlikely(!__atomic_load_n(&sw->polled, __ATOMIC_ACQUIRE)))
+		return 0;
+	rte_spinlock_lock(&tx->lock);
+	for (i = 0; i < n && tx->n_rings != 0; i++) {
+		struct rte_mbuf *mbuf = pkts[i];
+		struct highway_producer *p;
+		uint8_t *place;
+
+		if (unlikely(!highway_frame_ok(mbuf))) {
+			tx->errors++;
+			continue;
+		}
+		ring = ring_for(tx, mbuf);
+		if (unlikely(tx->n_pending != 0) && !flush_pending(tx, ring))
+			break;
+		p = &tx->rings[ring];
+		place = highway_producer_reserve(p, mbuf->pkt_len);
+		if (unlikely(place == NULL))
+			break;
+		highway_copy_out(place, mbuf);
+		highway_producer_commit(p, mbuf->pkt_len, HIGHWAY_DESC_PACKET);
+		tx->packets++;
+		tx->bytes += mbuf->pkt_len;
+		used |= UINT32_C(1) << ring;
+	}
+	for (; used != 0; used &= used - 1)
+		highway_producer_publish(&tx->rings[__builtin_ctz(used)]);
+	tx->full += (uint64_t)(n - i);
+	rte_spinlock_unlock(&tx->lock);
+	if (likely(i != 0))
+		rte_pktmbuf_free_bulk(pkts, i);
+	return i;
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the ovs-highway authors
+ */
+
+/**
+ * @file
+ * The VNF's end of a port region: attach, start, stop, detach, and what the control thread looks
+ * after in between.
+ */
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include <rte_cycles.h>
+#include <rte_malloc.h>
+#include <rte_version.h>
+
+#include "highway.h"
+#include "highway_vnf.h"
+
+static void *
+ring_at(const struct highway_port *port, uint64_t offset, uint32_t queue)
+{
+	return RTE_PTR_ADD(port->map.base, offset + queue * port->geometry.ring_stride);
+}
+
+/* Give the queues their rings. `fresh`: what lies in the rings was for another life. */
+static int
+place_queues(struct highway_port *port, bool fresh)
+{
+	struct rte_eth_dev_data *data = port->dev->data;
+	const struct highway_geometry *g = &port->geometry;
+	uint16_t i;
+
+	for (i = 0; i < highway_n_txq(port); i++) {
+		struct highway_vnf_txq *txq = data->tx_queues[i];
+
+		highway_ring_place(&txq->normal.mem, ring_at(port, g->to_switch_offset, i),
+				   g->ring_size, g->ring_data);
+		if (highway_producer_attach(&txq->normal) != 0)
+			return -EBADMSG;
+		txq->counters = RTE_PTR_ADD(port->map.base, g->counters_offset +
+					    (uint64_t)i * g->n_rules *
+					    sizeof(struct highway_counter));
+		txq->attached = true;
+	}
+	for (i = 0; i < highway_n_rxq(port); i++) {
+		struct highway_vnf_rxq *rxq = data->rx_queues[i];
+
+		highway_ring_place(&rxq->normal.mem, ring_at(port, g->to_vnf_offset, i),
+				   g->ring_size, g->ring_data);
+		if (highway_consumer_attach(&rxq->normal) != 0)
+			return -EBADMSG;
+		if (fresh) {
+			rxq->normal.tail = rxq->normal.head_seen;
+			highway_consumer_publish(&rxq->normal);
+			memset(&rxq->hold, 0, sizeof(rxq->hold));
+		}
+		rxq->attached = true;
+	}
+	return 0;
+}
+
+static const char *
+too_many_queues(const struct highway_port *port)
+{
+	const struct rte_eth_dev_data *data = port->dev->data;
+
+	return data->nb_tx_queues > port->geometry.n_queues ||
+	       data->nb_rx_queues > port->geometry.n_queues ?
+	       "the program uses more queues than the switch's port has: raise queues= there" :
+	       NULL;
+}
+
+/* Start to use the region: the application has started the port and the region is there. */
+static int
+go(struct highway_port *port, bool fresh)
+{
+	struct highway_vnf_state *state = &port->region->vnf_state;
+	const char *fault = too_many_queues(port);
+
+	if (fault != NULL || place_queues(port, fresh) != 0) {
+		HW_LOG(ERR, "port %s: cannot be started: %s", port->options.port,
+		       fault != NULL ? fault : "a ring of the region has impossible indexes; "
+		       "delete the port in the switch and add it again");
+		return -EINVAL;
+	}
+	highway_links_place(port);
+	if (highway_view_renew(port) != 0)
+		return -ENOMEM;
+	state->n_rxq = port->dev->data->nb_rx_queues;
+	state->n_txq = port->dev->data->nb_tx_queues;
+	__atomic_store_n(&state->started, 1, __ATOMIC_RELEASE);
+	highway_links_ready(port, true);
+	return 0;
+}
+
+/* The reverse: nobody receives or sends any more. */
+static void
+halt(struct highway_port *port)
+{
+	if (port->view == NULL)
+		return;
+	highway_links_ready(port, false);
+	__atomic_store_n(&port->region->vnf_state.started, 0, __ATOMIC_RELEASE);
+	highway_view_drop(port);
+}
+
+int
+highway_vnf_start(struct highway_port *port)
+{
+	port->started = true;
+	return port->map.base == NULL ? 0 : go(port, false);
+}
+
+void
+highway_vnf_stop(struct highway_port *port)
+{
+	halt(port);
+	port->started = false;
+}
+
+/**
+ * Take up the region that highwayd has handed over; the one that is mapped already is kept.
+ *
+ * @return 0, or -errno with the reason in `why`
+ */
+int
+highway_vnf_attach(struct highway_port *port, int fd, uint64_t region_id, uint64_t size, char *why,
+		   size_t len)
+{
+	struct highway_geometry geometry;
+	struct highway_map map = { 0 };
+	struct highway_vnf_state *state;
+	const char *fault = NULL;
+	int ret;
+
+	if (port->map.base != NULL && port->region_id == region_id)
+		return 0;
+	ret = highway_map_fd(&map, fd, size);
+	if (ret != 0) {
+		snprintf(why, len, "cannot map the port's region: %s", strerror(-ret));
+		return ret;
+	}
+	ret = highway_port_region_check(&map, &geometry, &fault);
+	if (ret == 0 && ((struct highway_port_region *)map.base)->header.region_id != region_id)
+		fault = "it is another port's";
+	if (fault != NULL) {
+		snprintf(why, len, "the port's region cannot be used: %s", fault);
+		highway_unmap(&map);
+		return -EBADMSG;
+	}
+	highway_vnf_detach(port);
+	port->births = rte_zmalloc("highway_births", geometry.n_rules * sizeof(*port->births), 0);
+	if (port->births == NULL) {
+		snprintf(why, len, "no memory in the VNF");
+		highway_unmap(&map);
+		return -ENOMEM;
+	}
+	port->map = map;
+	port->region = map.base;
+	port->geometry = geometry;
+	port->region_id = region_id;
+	port->lease = port->region->gate.lease;
+	port->lease_tsc = rte_rdtsc();
+	state = &port->region->vnf_state;
+	state->epoch = port->epoch;
+	state->started = 0;
+	state->pid = (uint32_t)getpid();
+	state->abi_version = HIGHWAY_ABI_VERSION;
+	state->max_frame = HIGHWAY_MAX_FRAME;
+	snprintf(state->driver, sizeof(state->driver), "%s DPDK %d.%02d.%d",
+		 HIGHWAY_DRIVER_VERSION, RTE_VER_YEAR, RTE_VER_MONTH, RTE_VER_MINOR);
+	/* Pairs with highway_switch_tick(). */
+	__atomic_store_n(&state->attached, 1, __ATOMIC_RELEASE);
+	HW_LOG(INFO, "port %s: attached, %u queue(s) of %u", port->options.port,
+	       geometry.n_queues, geometry.ring_size);
+	if (port->started)
+		go(port, true);
+	highway_vnf_update_link(port);
+	return 0;
+}
+
+/** Let go of the region and of all links. */
+void
+highway_vnf_detach(struct highway_port *port)
+{
+	if (port->map.base == NULL)
+		return;
+	halt(port);
+	highway_links_drop_all(port);
+	__atomic_store_n(&port->region->vnf_state.attached, 0, __ATOMIC_RELEASE);
+	highway_unmap(&port->map);
+	port->region = NULL;
+	port->region_id = 0;
+	rte_free(port->births);
+	port->births = NULL;
+	highway_vnf_update_link(port);
+}
+
+/** Recompute the link state that the application sees. */
+void
+highway_vnf_update_link(struct highway_port *port)
+{
+	highway_link_status(port, port->map.base != NULL && port->started && port->admin_up &&
+			    port->view != NULL && port->region->switch_state.attached != 0 &&
+			    port->region->switch_state.link_up != 0);
+}
+
+/** The application set the link up or down. */
+void
+highway_vnf_admin_changed(struct highway_port *port)
+{
+	if (port->view != NULL)
+		highway_view_renew(port);
+	highway_vnf_update_link(port);
+}
+
+static void
+tell_stats(struct highway_port *port)
+{
+	struct rte_eth_dev_data *data = port->dev->data;
+	uint16_t i;
+
+	for (i = 0; i < HIGHWAY_MAX_QUEUES; i++) {
+		struct highway_queue_stats stats = { 0 };
+
+		if (i < highway_n_txq(port))
+			stats = highway_vnf_tx_stats(data->tx_queues[i]);
+		if (i < highway_n_rxq(port))
+			highway_vnf_add_rx_stats(data->rx_queues[i], &stats);
+		stats.abandoned = i == 0 ? port->abandoned : 0;
+		port->region->queue_stats[i] = stats;
+	}
+}
+
+/** Everything that does not wait for a message. Called by the control thread. */
+void
+highway_vnf_tick(struct highway_port *port)
+{
+	struct highway_gate *gate;
+	bool renew;
+
+	if (port->map.base == NULL)
+		return;
+	gate = &port->region->gate;
+	if (gate->lease != port->lease) {
+		port->lease = gate->lease;
+		port->lease_tsc = rte_rdtsc();
+	}
+	renew = highway_links_tick(port);
+	if (port->view != NULL &&
+	    (renew || port->view->lease_good != highway_lease_holds(port) ||
+	     __atomic_load_n(&gate->change, __ATOMIC_ACQUIRE) != port->view->change))
+		highway_view_renew(port);
+	tell_stats(port);
+	highway_vnf_update_link(port);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the ovs-highway authors
+ */
+
+#ifndef HIGHWAY_VNF_H
+#define HIGHWAY_VNF_H
+
+#include "highway.h"
+
+/* Between start and stop the application leaves the queues alone; else there are none to touch. */
+static inline uint16_t
+highway_n_txq(const struct highway_port *port)
+{
+	return port->started ? port->dev->data->nb_tx_queues : 0;
+}
+
+static inline uint16_t
+highway_n_rxq(const struct highway_port *port)
+{
+	return port->started ? port->dev->data->nb_rx_queues : 0;
+}
+
+/* highway_view.c */
+bool highway_lease_holds(const struct highway_port *port);
+void highway_wait_for_queues(struct highway_port *port);
+int highway_view_renew(struct highway_port *port);
+void highway_view_drop(struct highway_port *port);
+
+/* highway_stats.c */
+struct highway_queue_stats highway_vnf_tx_stats(const struct highway_vnf_txq *txq);
+void highway_vnf_add_rx_stats(const struct highway_vnf_rxq *rxq, struct highway_queue_stats *stats);
+
+/* highway_link.c */
+bool highway_links_tick(struct highway_port *port);
+void highway_links_drop_all(struct highway_port *port);
+void highway_links_place(struct highway_port *port);
+void highway_links_ready(struct highway_port *port, bool ready);
+
+#endif /* HIGHWAY_VNF_H */

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the ovs-highway authors
+ */
+
+/**
+ * @file
+ * A VNF's receive burst: from the normal channel and from every bypass, and the receiver's half of
+ * every change of channel: a fence holds a bypass ring until the switch's mark has come through
+ * all normal rings, a mark with a Leave holds its normal ring until the bypass ring is empty so
+ * far. Waits refer to earlier moments only, so they cannot form a circle.
+ */
+
+#include <sched.h>
+#include <time.h>
+
+#include <rte_cycles.h>
+
+#include "highway.h"
+#include "highway_copy.h"
+#include "highway_presence.h"
+
+#define IDLE_POLLS 64		/* empty polls before the core is given away */
+#define IDLE_SLEEP_NS 20000
+
+static bool
+too_long(uint64_t *since_tsc)
+{
+	uint64_t now = rte_rdtsc();
+
+	if (*since_tsc == 0)
+		*since_tsc = now;
+	return now - *since_tsc > HIGHWAY_GATE_TIMEOUT_S * rte_get_tsc_hz();
+}
+
+/* --------------------------------------------------------------------------- normal channel --- */
+
+static struct highway_link *
+find_link(const struct highway_view *view, uint64_t link_id, uint32_t *slot)
+{
+	for (*slot = 0; *slot < view->n_slots; (*slot)++) {
+		struct highway_link *link = view->links[*slot].link;
+
+		if (link != NULL && link->geometry.link_id == link_id)
+			return link;
+	}
+	return NULL;
+}
+
+/* Take the switch's mark at the front of the normal ring. false: not a sound one. */
+static bool
+take_sync(struct highway_vnf_rxq *rxq, const struct highway_view *view, struct highway_desc desc)
+{
+	struct highway_link *link;
+	struct highway_rx_ring *rx;
+	struct highway_sync sync;
+	uint32_t slot;
+
+	if (!highway_marker_read(&rxq->normal, desc, &sync, sizeof(sync)))
+		return false;
+	rxq->normal.tail++;
+	link = find_link(view, sync.link_id, &slot);
+	if (link == NULL || sync.queue >= link->n_rx_rings)
+		return true; /* the link is gone, and what was in it with it */
+	rx = &link->rx[sync.queue];
+	/* Pairs with gate_open(). A mark that is only a Leave has no epoch. */
+	if (sync.entered > rx->entered[rxq->queue])
+		__atomic_store_n(&rx->entered[rxq->queue], sync.entered, __ATOMIC_RELEASE);
+	if (sync.leave <= __atomic_load_n(&rx->ring.tail, __ATOMIC_ACQUIRE))
+		return true;
+	if (sync.leave > __atomic_load_n(&rx->ring.mem.ctl->head, __ATOMIC_ACQUIRE)) {
+		highway_link_fault(link, HIGHWAY_CLOSE_BAD_LEAVE);
+		return true;
+	}
+	rxq->hold.link_id = sync.link_id;
+	rxq->hold.slot = slot;
+	rxq->hold.ring = sync.queue;
+	rxq->hold.until = sync.leave;
+	rxq->hold.since_tsc = 0;
+	return true;
+}
+
+static bool
+held(struct highway_vnf_rxq *rxq, const struct highway_view *view)
+{
+	struct highway_link *link = NULL;
+
+	if (likely(rxq->hold.link_id == 0))
+		return false;
+	if (rxq->hold.slot < view->n_slots)
+		link = view->links[rxq->hold.slot].link;
+	if (link != NULL && link->geometry.link_id == rxq->hold.link_id &&
+	    __atomic_load_n(&link->close, __ATOMIC_RELAXED) == HIGHWAY_CLOSE_NONE &&
+	    __atomic_load_n(&link->rx[rxq->hold.ring].ring.tail, __ATOMIC_ACQUIRE) <
+	    rxq->hold.until) {
+		if (!too_long(&rxq->hold.since_tsc))
+			return true;
+		highway_link_fault(link, HIGHWAY_CLOSE_TIMEOUT);
+	}
+	rxq->hold.link_id = 0;
+	return false;
+}
+
+static uint16_t
+drain_normal(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool scatter,
+	     struct rte_mbuf **pkts, uint16_t n)
+{
+	struct highway_consumer *ring = &rxq->normal;
+	struct highway_copied done;
+	uint64_t before = ring->tail;
+	uint16_t got = 0;
+
+	while (got < n && !ring->broken && !held(rxq, view)) {
+		highway_copy_in(ring, rxq->pool, rxq->port->dev->data->port_id, 0, scatter,
+				pkts + got, n - got, &done);
+		got += done.packets;
+		rxq->stats.rx_normal_packets += done.packets;
+		rxq->stats.rx_normal_bytes += done.bytes;
+		rxq->stats.rx_nombuf += done.no_mbuf;
+		if (done.no_mbuf)
+			break;
+		if (done.packets == 0 && done.too_long == 0) {
+			struct highway_desc desc;
+
+			if (highway_consumer_available(ring) == 0)
+				break;
+			desc = highway_desc_read(&ring->mem, ring->tail);
+			if (desc.kind == HIGHWAY_DESC_PACKET)
+				continue;
+			if (desc.kind != HIGHWAY_DESC_SYNC || !take_sync(rxq, view, desc))
+				ring->broken = true;
+		}
+	}
+	if (ring->tail != before)
+		highway_consumer_publish(ring);
+	return got;
+}
+
+/* --------------------------------------------------------------------------- bypass channel --- */
+
+/* May the receiver go past this fence? */
+static bool
+gate_open(struct highway_rx_ring *rx, const struct highway_view *view, uint64_t epoch)
+{
+	uint16_t queue;
+
+	for (queue = 0; queue < view->n_rxq; queue++) {
+		/* Pairs with take_sync(). */
+		if (__atomic_load_n(&rx->entered[queue], __ATOMIC_ACQUIRE) < epoch)
+			break;
+	}
+	if (queue < view->n_rxq && view->switch_here && !too_long(&rx->gate_tsc))
+		return false;
+	rx->gate_tsc = 0;
+	return true;
+}
+
+static uint16_t
+drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
+	     struct highway_link *link, struct highway_rx_ring *rx, bool scatter,
+	     struct rte_mbuf **pkts, uint16_t n)
+{
+	struct highway_consumer *ring = &rx->ring;
+	struct highway_copied done;
+	uint64_t before = ring->tail;
+	uint16_t got = 0;
+
+	while (got < n && !ring->broken) {
+		struct highway_marker fence;
+		struct highway_desc desc;
+
+		highway_copy_in(ring, rxq->pool, rxq->port->dev->data->port_id, 0, scatter,
+				pkts + got, n - got, &done);
+		got += done.packets;
+		rx->packets += done.packets;
+		rx->bytes += done.bytes;
+		rxq->stats.rx_bypass_packets += done.packets;
+		rxq->stats.rx_bypass_bytes += done.bytes;
+		rxq->stats.rx_nombuf += done.no_mbuf;
+		if (done.no_mbuf || ring->broken)
+			break;
+		if (done.packets != 0 || done.too_long != 0)
+			continue;
+		if (highway_consumer_available(ring) == 0)
+			break;
+		desc = highway_desc_read(&ring->mem, ring->tail);
+		if (desc.kind == HIGHWAY_DESC_PACKET)
+			continue;
+		if (desc.kind != HIGHWAY_DESC_FENCE ||
+		    !highway_marker_read(ring, desc, &fence, sizeof(fence))) {
+			highway_link_fault(link, HIGHWAY_CLOSE_BAD_DESC);
+			ring->broken = true;
+			break;
+		}
+		if (!gate_open(rx, view, fence.value))
+			break;
+		ring->tail++;
+	}
+	if (unlikely(ring->broken))
+		highway_link_fault(link, HIGHWAY_CLOSE_BAD_INDEX);
+	if (ring->tail != before)
+		highway_consumer_publish(ring);
+	return got;
+}
+
+static uint16_t
+drain_links(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool scatter,
+	    struct rte_mbuf **pkts, uint16_t n)
+{
+	uint32_t i, slot = rxq->turn, ring;
+	uint16_t got = 0;
+
+	for (i = 0; i < view->n_slots && got < n; i++, slot++) {
+		struct highway_link *link;
+
+		if (slot >= view->n_slots)
+			slot = 0;
+		link = view->links[slot].link;
+		if (link == NULL)
+			continue;
+		for (ring = rxq->queue; ring < link->n_rx_rings && got < n; ring += view->n_rxq)
+			got += drain_bypass(rxq, view, link, &link->rx[ring], scatter, pkts + got,
+					    n - got);
+	}
+	return got;
+}
+
+/* ------------------------------------------------------------------------------------ burst --- */
+
+static void
+idle(struct highway_vnf_rxq *rxq)
+{
+	static const struct timespec nap = { .tv_nsec = IDLE_SLEEP_NS };
+
+	if (rxq->empty_polls++ < IDLE_POLLS)
+		return;
+	if (rxq->port->options.idle == HIGHWAY_IDLE_YIELD)
+		sched_yield();
+	else if (rxq->port->options.idle == HIGHWAY_IDLE_SLEEP)
+		nanosleep(&nap, NULL);
+}
+
+uint16_t
+highway_vnf_rx(void *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct highway_vnf_rxq *rxq = queue;
+	struct highway_port *port = rxq->port;
+	const struct highway_view *view;
+	uint16_t got = 0;
+	bool scatter;
+
+	highway_presence_enter(&rxq->presence);
+	view = __atomic_load_n(&port->view, __ATOMIC_ACQUIRE);
+	if (unlikely(view == NULL || !rxq->attached))
+		goto out;
+	scatter = port->dev->data->scattered_rx;
+	/* By turns, so that neither channel starves the other. */
+	rxq->turn++;
+	if (rxq->turn >= RTE_MAX(view->n_slots, 2U))
+		rxq->turn = 0;
+	if ((rxq->turn & 1) != 0) {
+		got = drain_links(rxq, view, scatter, pkts, n);
+		got += drain_normal(rxq, view, scatter, pkts + got, n - got);
+	} else {
+		got = drain_normal(rxq, view, scatter, pkts, n);
+		got += drain_links(rxq, view, scatter, pkts + got, n - got);
+	}
+out:
+	highway_presence_exit(&rxq->presence);
+	if (got != 0)
+		rxq->empty_polls = 0;
+	else if (port->options.idle != HIGHWAY_IDLE_POLL)
+		idle(rxq);
+	return got;
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the ovs-highway authors
+ */
+
+/**
+ * @file
+ * A VNF's transmit burst: each frame to the bypass of the rule that it matches, or to the switch;
+ * and the sender's half of every change of channel (docs/architecture.md, "Changing channels").
+ *
+ * Never waits: a class whose Enter cannot begin now stays on the normal channel, and a full ring
+ * makes the burst accept fewer frames.
+ */
+
+#include <rte_cycles.h>
+
+#include "highway.h"
+#include "highway_copy.h"
+#include "highway_presence.h"
+
+/** What is counted for one rule within a burst. */
+struct tally {
+	const struct highway_class_rule *rule;
+	uint64_t packets;
+	uint64_t bytes;
+};
+
+static void
+tally_flush(struct highway_vnf_txq *txq, struct tally *tally)
+{
+	struct highway_counter *counter;
+
+	if (tally->packets == 0)
+		return;
+	counter = &txq->counters[tally->rule->slot];
+	/* Bytes first: pairs with highway_account_slot(), which reads packets first, so that it
+	 * never sees packets without their bytes.
+	 */
+	__atomic_store_n(&counter->bytes, counter->bytes + tally->bytes, __ATOMIC_RELAXED);
+	__atomic_store_n(&counter->packets, counter->packets + tally->packets, __ATOMIC_RELEASE);
+	txq->stats.tx_bypass_packets += tally->packets;
+	txq->stats.tx_bypass_bytes += tally->bytes;
+	tally->packets = 0;
+	tally->bytes = 0;
+}
+
+static inline uint64_t
+link_bit(uint32_t slot)
+{
+	return UINT64_C(1) << slot;
+}
+
+/* ------------------------------------------------------------------------- Enter and Leave --- */
+
+/* Tell the switch, in order, where the bypass rings stand. false: no room, try again later. */
+static bool
+leave_links(struct highway_vnf_txq *txq)
+{
+	while (txq->leave_mask != 0) {
+		uint32_t slot = (uint32_t)__builtin_ctzll(txq->leave_mask);
+		struct highway_tx_link *tl = &txq->links[slot];
+		struct highway_marker marker = {
+			.peer_id = tl->peer_id,
+			.link_id = tl->link_id,
+			.value = tl->ring.head,
+		};
+
+		if (tl->ring.head != tl->left_at && tl->link_id != 0) {
+			if (!highway_producer_mark(&txq->normal, HIGHWAY_DESC_LEAVE, &marker,
+						   sizeof(marker)))
+				return false;
+			tl->left_at = tl->ring.head;
+			txq->stats.leaves++;
+		}
+		txq->leave_mask &= txq->leave_mask - 1;
+	}
+	return true;
+}
+
+/* Everything that is on this link comes back to the normal channel. */
+static void
+give_up_link(struct highway_vnf_txq *txq, uint32_t slot)
+{
+	txq->links[slot].entered = 0;
+	txq->entered_mask &= ~link_bit(slot);
+	txq->leave_mask |= link_bit(slot);
+}
+
+static bool
+enter_unfinished(struct highway_vnf_txq *txq)
+{
+	struct highway_tx_link *tl;
+
+	if (txq->enter_slot < 0)
+		return false;
+	tl = &txq->links[txq->enter_slot];
+	if (tl->link_id == txq->enter_link) {
+		highway_producer_refresh(&tl->ring);
+		if (tl->ring.tail_seen <= tl->fence_at && !tl->ring.broken)
+			return true;
+	}
+	txq->enter_slot = -1;
+	return false;
+}
+
+/* Begin an Enter for every rule of the link that this view shows. */
+static bool
+enter_link(struct highway_vnf_txq *txq, const struct highway_view *view, uint32_t slot)
+{
+	struct highway_tx_link *tl = &txq->links[slot];
+	struct highway_marker marker = {
+		.peer_id = tl->peer_id,
+		.link_id = tl->link_id,
+		/* Grows even when the queue is set up anew and has forgotten its last epoch. */
+		.value = RTE_MAX(tl->epoch + 1, rte_rdtsc()),
+	};
+
+	if (enter_unfinished(txq) || !leave_links(txq))
+		return false;
+	if (view->switch_here) {
+		if (highway_producer_reserve(&tl->ring, sizeof(marker)) == NULL ||
+		    !highway_producer_mark(&txq->normal, HIGHWAY_DESC_ENTER, &marker,
+					   sizeof(marker)))
+			return false;
+		highway_producer_mark(&tl->ring, HIGHWAY_DESC_FENCE, &marker, sizeof(marker));
+		tl->epoch = marker.value;
+		tl->fence_at = tl->ring.head - 1;
+		txq->enter_slot = (int)slot;
+		txq->enter_link = tl->link_id;
+	}
+	tl->entered = view->version;
+	txq->entered_mask |= link_bit(slot);
+	txq->stats.enters++;
+	return true;
+}
+
+/* A new ovs-vswitchd knows nothing of the marks that the old one took with it. */
+static void
+new_switch(struct highway_vnf_txq *txq, const struct highway_view *view)
+{
+	struct highway_tx_link *tl;
+	uint32_t slot;
+
+	txq->switch_epoch = view->switch_epoch;
+	for (slot = 0; slot < view->n_slots; slot++) {
+		tl = &txq->links[slot];
+		if (view->links[slot].link != NULL && tl->ring.head != 0)
+			tl->left_at = UINT64_MAX;
+	}
+	if (enter_unfinished(txq)) {
+		struct highway_marker marker;
+
+		tl = &txq->links[txq->enter_slot];
+		marker = (struct highway_marker){
+			.peer_id = tl->peer_id,
+			.link_id = tl->link_id,
+			.value = tl->epoch,
+		};
+		/* Without room the receiver's time limit opens the gate. */
+		highway_producer_mark(&txq->normal, HIGHWAY_DESC_ENTER, &marker, sizeof(marker));
+	}
+}
+
+static void
+new_view(struct highway_vnf_txq *txq, const struct highway_view *view)
+{
+	uint32_t slot;
+
+	txq->view_version = view->version;
+	if (txq->switch_epoch != view->switch_epoch)
+		new_switch(txq, view);
+	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
+		struct highway_tx_link *tl = &txq->links[slot];
+
+		if (slot >= view->n_slots || view->links[slot].link == NULL) {
+			txq->leave_mask &= ~link_bit(slot);
+			txq->entered_mask &= ~link_bit(slot);
+			if (txq->enter_slot == (int)slot)
+				txq->enter_slot = -1;
+			continue;
+		}
+		/* Some rule may be gone: what it sent stays in front of what follows. */
+		if (tl->ring.head != tl->left_at)
+			txq->leave_mask |= link_bit(slot);
+		if (!view->links[slot].usable && (txq->entered_mask & link_bit(slot)) != 0)
+			give_up_link(txq, slot);
+	}
+}
+
+/* ---------------------------------------------------------------------------------- sending --- */
+
+static inline bool
+put(struct highway_producer *ring, struct rte_mbuf *mbuf)
+{
+	uint8_t *place = highway_producer_reserve(ring, mbuf->pkt_len);
+
+	if (unlikely(place == NULL))
+		return false;
+	highway_copy_out(place, mbuf);
+	highway_producer_commit(ring, mbuf->pkt_len, HIGHWAY_DESC_PACKET);
+	return true;
+}
+
+/* 1: taken; 0: the ring is full; -1: no longer the bypass's, send it to the switch. */
+static inline int
+put_bypass(struct highway_vnf_txq *txq, const struct highway_view *view,
+	   const struct highway_class_rule *rule, struct rte_mbuf *mbuf)
+{
+	struct highway_tx_link *tl = &txq->links[rule->link];
+
+	if (unlikely(__atomic_load_n(rule->live, __ATOMIC_RELAXED) != rule->generation)) {
+		txq->leave_mask |= link_bit(rule->link);
+		return -1;
+	}
+	if (unlikely(!view->links[rule->link].usable || mbuf->pkt_len > rule->max_frame))
+		return -1;
+	if (likely(tl->entered >= rule->born) || enter_link(txq, view, rule->link)) {
+		if (likely(put(&tl->ring, mbuf))) {
+			tl->packets++;
+			tl->bytes += mbuf->pkt_len;
+			return 1;
+		}
+		if (!tl->ring.broken)
+			return 0;
+	}
+	if (unlikely(tl->ring.broken)) {
+		highway_link_fault(view->links[rule->link].link, HIGHWAY_CLOSE_BAD_INDEX);
+		give_up_link(txq, rule->link);
+	}
+	return -1;
+}
+
+static inline bool
+put_normal(struct highway_vnf_txq *txq, struct rte_mbuf *mbuf)
+{
+	if (unlikely(txq->leave_mask != 0) && !leave_links(txq))
+		return false;
+	if (unlikely(!put(&txq->normal, mbuf)))
+		return false;
+	txq->stats.tx_normal_packets++;
+	txq->stats.tx_normal_bytes += mbuf->pkt_len;
+	return true;
+}
+
+static uint16_t
+send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
+		struct rte_mbuf **pkts, uint16_t n)
+{
+	const struct highway_classifier *classifier = &view->classifier;
+	struct tally tally = { 0 };
+	uint64_t touched = 0;
+	uint16_t i;
+
+	for (i = 0; i < n; i++) {
+		const struct highway_class_rule *rule = NULL;
+		struct rte_mbuf *mbuf = pkts[i];
+		struct highway_key key;
+		int taken = -1;
+
+		if (unlikely(!highway_frame_ok(mbuf))) {
+			txq->errors++;
+			continue;
+		}
+		if (likely(highway_key_extract(mbuf, classifier->depth, &key)))
+			rule = highway_classify(classifier, &key);
+		if (rule != NULL)
+			taken = put_bypass(txq, view, rule, mbuf);
+		if (taken > 0) {
+			if (rule != tally.rule) {
+				tally_flush(txq, &tally);
+				tally.rule = rule;
+			}
+			tally.packets++;
+			tally.bytes += mbuf->pkt_len;
+			touched |= link_bit(rule->link);
+			continue;
+		}
+		if (unlikely(taken == 0 || !put_normal(txq, mbuf)))
+			break;
+	}
+	/* The bypass before the normal ring: a Leave never points beyond what is published. */
+	for (; touched != 0; touched &= touched - 1)
+		highway_producer_publish(&txq->links[__builtin_ctzll(touched)].ring);
+	tally_flush(txq, &tally);
+	return i;
+}
+
+static uint16_t
+send_normal(struct highway_vnf_txq *txq, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t i;
+
+	for (i = 0; i < n; i++) {
+		if (unlikely(!highway_frame_ok(pkts[i])))
+			txq->errors++;
+		else if (unlikely(!put_normal(txq, pkts[i])))
+			break;
+	}
+	return i;
+}
+
+uint16_t
+highway_vnf_tx(void *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct highway_vnf_txq *txq = queue;
+	struct highway_port *port = txq->port;
+	const struct highway_view *view;
+	uint64_t masks;
+	uint16_t sent = 0;
+	bool up, bypass;
+
+	highway_presence_enter(&txq->presence);
+	view = __atomic_load_n(&port->view, __ATOMIC_ACQUIRE);
+	if (unlikely(view == NULL || !txq->attached))
+		goto out;
+	up = view->up;
+	bypass = view->bypass_on;
+	if (unlikely(view->version != txq->view_version))
+		new_view(txq, view);
+	if (unlikely(__atomic_load_n(&port->region->gate.change, __ATOMIC_ACQUIRE) !=
+		     view->change)) {
+		/* The control thread will make a new view; what says no holds at once. */
+		const struct highway_gate *gate = &port->region->gate;
+
+		highway_ctrl_kick();
+		up = up && port->region->switch_state.link_up != 0;
+		bypass = bypass && (gate->off_switch | gate->off_operator | gate->off_policy) == 0;
+	}
+	if (unlikely(!up))
+		goto out;
+	for (masks = bypass ? 0 : txq->entered_mask; masks != 0; masks &= masks - 1)
+		give_up_link(txq, (uint32_t)__builtin_ctzll(masks));
+	if (bypass && view->classifier.n_rules != 0)
+		sent = send_classified(txq, view, pkts, n);
+	else
+		sent = send_normal(txq, pkts, n);
+	highway_producer_publish(&txq->normal);
+	if (unlikely(sent < n))
+		txq->stats.tx_full += (uint64_t)(n - sent);
+out:
+	highway_presence_exit(&txq->presence);
+	if (likely(sent != 0))
+		rte_pktmbuf_free_bulk(pkts, sent);
+	return sent;
+}

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A control connection over a unix stream socket: messages and file descriptors."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from ovs_highway import protocol
+from ovs_highway.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from ovs_highway.protocol import Message
+
+_READ: Final = 4096
+_MAX_QUEUED: Final = 4096
+_MAX_FDS: Final = 4
+_RATE: Final = 4000.0
+_BURST: Final = 8000.0
+
+
+class Channel:
+    """One connection to a driver.
+
+    A peer that sends what is no message, or does not read, is cut off; one that sends too fast
+    (more than 4,000 messages a second, for long) is read more slowly.
+
+    Attributes:
+        pid: the peer's process id as the kernel knows it.
+        fds: file descriptors that came and were not taken yet; closed with the channel.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._decoder = protocol.Decoder()
+        self._inbox: deque[Message] = deque()
+        self._outbox: deque[tuple[bytes, int | None]] = deque()
+        self._readable: asyncio.Future[None] | None = None
+        self._sequence = 0
+        self._tokens, self._filled = _BURST, time.monotonic()
+        self.fds: list[int] = []
+        self.closed = False
+        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        self.pid: int = struct.unpack("3i", raw)[0]
+
+    async def receive(self) -> Message | None:
+        """Return the next message; None at the end of the connection.
+
+        Raises:
+            ProtocolError: the peer sent something else than messages.
+        """
+        while not self.closed:
+            if self._inbox:
+                await self._slow_down()
+                return self._inbox.popleft()
+            try:
+                data = self._read()
+            except BlockingIOError:
+                await self._wait_readable()
+                continue
+            except OSError:
+                break
+            if not data:
+                break
+            self._inbox += self._decoder.feed(data)
+            if self._decoder.skipped or self._decoder.malformed:
+                raise ProtocolError("sent bytes that are no control message; connection closed")
+        return None
+
+    def _read(self) -> bytes:
+        room = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
+        data, ancillary, flags, _ = self._sock.recvmsg(_READ, room, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+                self.fds += fds
+        if len(self.fds) > _MAX_FDS or flags & socket.MSG_CTRUNC:
+            raise ProtocolError("sent more file descriptors than any message has")
+        return data
+
+    async def _wait_readable(self) -> None:
+        self._readable = self._loop.create_future()
+        self._loop.add_reader(self._sock, self._wake)
+        try:
+            await self._readable
+        finally:
+            if not self.closed:
+                self._loop.remove_reader(self._sock)
+
+    def _wake(self) -> None:
+        if self._readable is not None and not self._readable.done():
+            self._readable.set_result(None)
+
+    async def _slow_down(self) -> None:
+        now = time.monotonic()
+        self._tokens = min(_BURST, self._tokens + (now - self._filled) * _RATE) - 1
+        self._filled = now
+        if self._tokens < 0:
+            await asyncio.sleep(-self._tokens / _RATE)
+
+    def send(self, message: Message, *, fd: int | None = None) -> None:
+        """Queue a message, with a file descriptor if there is one; a closed channel drops it."""
+        if self.closed:
+            return
+        self._sequence += 1
+        raw = protocol.encode(message, sequence=self._sequence)
+        # The caller may close its descriptor before this one is sent.
+        try:
+            self._outbox.append((raw, os.dup(fd) if fd is not None else None))
+        except OSError:  # no descriptors left: the driver will come again
+            self.close()
+            return
+        if len(self._outbox) > _MAX_QUEUED:
+            self.close()
+        elif len(self._outbox) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._outbox:
+            raw, fd = self._outbox[0]
+            try:
+                if fd is None:
+                    sent = self._sock.send(raw)
+                else:
+                    sent = socket.send_fds(self._sock, [raw], [fd])
+                    os.close(fd)
+            except BlockingIOError:
+                self._loop.add_writer(self._sock, self._flush)
+                return
+            except OSError:
+                self.close()
+                return
+            if sent < len(raw):
+                self._outbox[0] = (raw[sent:], None)
+            else:
+                self._outbox.popleft()
+        self._loop.remove_writer(self._sock)
+
+    def close(self) -> None:
+        """Close the connection; `receive` then returns None."""
+        if self.closed:
+            return
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self.closed = True
+        self._wake()
+        self._sock.close()
+        for fd in [*self.fds, *(fd for _, fd in self._outbox if fd is not None)]:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self.fds.clear()
+        self._outbox.clear()

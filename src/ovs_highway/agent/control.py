@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control socket of highwayd: the protocol of ovs-appctl, answers as JSON text.
+
+`ovs-appctl -t RUNDIR/highwayd.ctl highway/show` works, and so does the `highway` command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import ovs_highway
+from ovs_highway import shm, unixctl
+from ovs_highway.agent.policy import policy
+from ovs_highway.errors import CommandError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from ovs_highway.agent.links import Links
+    from ovs_highway.agent.ports import Port, Ports
+
+_IDLE_LIMIT: Final = 600.0
+_CALL_TIMEOUT: Final = 5.0
+
+
+class Core(Protocol):
+    """What the commands look at."""
+
+    ports: Ports
+    links: Links
+
+
+def methods(core: Core, stop: Callable[[], None]) -> dict[str, Callable[[], str]]:
+    """Return the commands by name; `stop` ends highwayd."""
+
+    def list_commands() -> str:
+        return "The available commands are:\n" + "".join(f"  {name}\n" for name in sorted(found))
+
+    def end() -> str:
+        asyncio.get_running_loop().call_later(0.05, stop)
+        return ""
+
+    found: dict[str, Callable[[], str]] = {
+        "list-commands": list_commands,
+        "version": lambda: f"highwayd (ovs-highway) {ovs_highway.__version__}\n",
+        "highway/show": lambda: json.dumps(_show(core)),
+        "highway/links": lambda: json.dumps(_links(core)),
+        "exit": end,
+    }
+    return found
+
+
+def _show(core: Core) -> dict[str, Any]:
+    snapshot = core.ports.snapshot
+    return {
+        "pid": os.getpid(),
+        "version": ovs_highway.__version__,
+        "abi": {"version": shm.ABI_VERSION, "oldest": shm.ABI_OLDEST},
+        "ovsdb": snapshot is not None and snapshot.connected,
+        "ports": [_show_port(core, port) for _, port in sorted(core.ports.items())],
+    }
+
+
+def _show_port(core: Core, port: Port) -> dict[str, Any]:
+    snapshot = core.ports.snapshot
+    interface = None if snapshot is None else snapshot.ports.get(port.name)
+    return {
+        "name": port.name,
+        "bridge": interface.bridge if interface else None,
+        "interface": interface.name if interface else None,
+        "ofport": interface.ofport if interface else None,
+        "policy": policy(snapshot, port.name) if snapshot else None,
+        "switch_pid": port.switch.pid if port.switch else None,
+        "vnf_pid": port.vnf.channel.pid if port.vnf else None,
+        "vnf_driver": port.vnf.driver if port.vnf else None,
+    }
+
+
+def _links(core: Core) -> dict[str, Any]:
+    now = asyncio.get_running_loop().time()
+    return {
+        "links": [
+            {
+                "ports": list(status.pair),
+                "id": None if status.link_id is None else f"{status.link_id:016x}",
+                "phase": status.phase,
+                "reason": status.reason,
+            }
+            for status in core.links.describe(now)
+        ]
+    }
+
+
+async def serve(commands: Mapping[str, Callable[[], str]], sock: socket.socket) -> None:
+    """Answer the requests of one connection until its end.
+
+    Raises:
+        CommandError: the peer does not speak JSON-RPC.
+    """
+    loop = asyncio.get_running_loop()
+    sock.setblocking(False)
+    reader = unixctl.Reader()
+    try:
+        async with asyncio.timeout(_IDLE_LIMIT):
+            while data := await loop.sock_recv(sock, 4096):
+                for request in reader.feed(data):
+                    answer = json.dumps(_answer(commands, request))
+                    await loop.sock_sendall(sock, answer.encode("utf-8"))
+    except ValueError as error:
+        raise CommandError(f"control socket: {error}; connection closed") from error
+    except (OSError, TimeoutError):
+        pass
+
+
+def _answer(
+    commands: Mapping[str, Callable[[], str]], request: Mapping[str, Any]
+) -> dict[str, Any]:
+    name, ident = request.get("method"), request.get("id")
+    command = commands.get(name) if isinstance(name, str) else None
+    if command is None:
+        error = f'"{name}" is not a valid command (use list-commands to see a list)\n'
+        return {"id": ident, "result": None, "error": error}
+    if request.get("params"):
+        return {"id": ident, "result": None, "error": f'"{name}" takes no arguments\n'}
+    return {"id": ident, "result": command(), "error": None}
+
+
+async def call(path: Path, method: str) -> str:
+    """Run one command in a daemon, as `unixctl.call` does, without stopping the event loop.
+
+    Raises:
+        CommandError: no such daemon, no answer in time, or it refused.
+    """
+    request = json.dumps({"method": method, "params": [], "id": 0}).encode()
+    reader = unixctl.Reader(1 << 20)
+    answers: list[dict[str, Any]] = []
+    try:
+        async with asyncio.timeout(_CALL_TIMEOUT):
+            stream, writer = await asyncio.open_unix_connection(path)
+            try:
+                writer.write(request)
+                while not answers and (data := await stream.read(65536)):
+                    answers = reader.feed(data)
+            finally:
+                writer.close()
+    except TimeoutError as error:
+        raise CommandError(f"{path} did not answer within {_CALL_TIMEOUT:.0f} s") from error
+    except (OSError, ValueError) as error:
+        raise CommandError(f"no answer from {path}: {error}") from error
+    if not answers:
+        raise CommandError(f"{path} closed the connection")
+    if answers[0].get("error") is not None:
+        raise CommandError(f"{method}: {str(answers[0]['error']).strip()}")
+    return str(answers[0].get("result") or "")

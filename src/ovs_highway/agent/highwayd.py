@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""highwayd itself: puts ports, links, sessions and the database together, and reconciles."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from ovs_highway import paths, protocol, region, unixctl
+from ovs_highway.agent import control
+from ovs_highway.agent.links import (
+    Action,
+    Add,
+    Links,
+    Make,
+    PortFacts,
+    Remove,
+    SetPhase,
+    Timing,
+    Unlink,
+    Update,
+)
+from ovs_highway.agent.ports import Port, Ports
+from ovs_highway.agent.server import Listener
+from ovs_highway.agent.sessions import Hooks, Sessions
+from ovs_highway.errors import HighwayError, ProtocolError, RegionError
+from ovs_highway.ovsdb import Follower, Snapshot
+from ovs_highway.region import LinkRegion
+from ovs_highway.shm import Phase
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ovs_highway.agent.channel import Channel
+
+log = logging.getLogger(__name__)
+
+_POLL_BUSY: Final = 0.02
+_POLL_IDLE: Final = 0.2
+_RECONCILE_AT_LEAST: Final = 0.5
+_GONE_PAUSE: Final = 1.0
+_SWITCH_CONNECTIONS: Final = 4096
+_MAX_ROUNDS: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Where highwayd works.
+
+    Attributes:
+        rundir: its sockets and flags.
+        ovs_rundir: of the ovs-vswitchd that it serves, with `db.sock`.
+    """
+
+    rundir: Path
+    ovs_rundir: Path
+    timing: Timing = field(default_factory=Timing)
+
+
+class _Stop(Exception):
+    """Ends the task group."""
+
+
+class Highwayd:
+    """One highwayd; `run` is its life."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._tag = paths.region_tag(config.rundir)
+        self._now = asyncio.get_running_loop().time
+        self.ports = Ports(tag=self._tag, off_all=config.rundir / "off-all", now=self._now())
+        self.links = Links(new_id=_new_id, timing=config.timing, now=self._now())
+        self._regions: dict[int, LinkRegion] = {}
+        self._listeners: dict[str, Listener] = {}
+        self._sessions = Sessions(
+            self.ports,
+            self.links,
+            Hooks(news=self._news, listen=self._listen, retire=self._retire, purge=self._ask_purge),
+        )
+        self._dirty = asyncio.Event()
+        self._purges: asyncio.Queue[tuple[Channel, int]] = asyncio.Queue()
+        self._last_facts: dict[str, PortFacts] = {}
+        self._last_round = 0.0
+        self._group = asyncio.TaskGroup()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set; regions and links stay as they are.
+
+        Raises:
+            ProtocolError: a socket cannot be made.
+        """
+        rundir = self._config.rundir
+        _make_dir(rundir)
+        _make_dir(rundir / "ports")
+        for stale in (rundir / "ports").glob("*/sock"):
+            stale.unlink(missing_ok=True)
+        own: list[Listener] = []
+        try:
+            async with self._group as group:
+                self._adopt()
+                switch = paths.switch_socket(rundir)
+                serve = self._sessions.serve_switch
+                own.append(Listener(switch, serve, group, limit=_SWITCH_CONNECTIONS))
+                methods = control.methods(self, stop.set)
+                serve_control = partial(control.serve, methods)
+                own.append(Listener(paths.control_socket(rundir), serve_control, group))
+                group.create_task(self._reconcile_forever(), name="reconcile")
+                group.create_task(self._renew_leases(), name="lease")
+                group.create_task(self._purge_forever(), name="purge")
+                follower = Follower(self._config.ovs_rundir / "db.sock", self._take_snapshot)
+                group.create_task(follower.run(), name="ovsdb")
+                log.info("highwayd serves %s, regions ovs-highway-%s-*", rundir, self._tag)
+                await stop.wait()
+                raise _Stop
+        except* _Stop:
+            pass
+        finally:
+            for listener in [*own, *self._listeners.values()]:
+                listener.close()
+            for port in list(self.ports.values()):
+                port.region.close()
+            for link in self._regions.values():
+                link.close()
+        log.info("highwayd ends; regions and links stay, traffic goes on")
+
+    # Ports -------------------------------------------------------------------------------------
+
+    def _adopt(self) -> None:
+        for port in self.ports.adopt():
+            try:
+                self._listen(port.name)
+            except ProtocolError as error:
+                log.error("port %s: %s", port.name, error)
+        found, problems = region.open_links(self._tag, writable=True)
+        for problem in problems:
+            log.warning("removed: %s", problem)
+        for link in sorted(
+            found, key=lambda link: (link.phase is not Phase.ACTIVE, -link.created_ns)
+        ):
+            self._regions[link.region_id] = link
+            self.links.adopt(
+                link_id=link.region_id,
+                pair=link.names,
+                port_ids=link.port_ids,
+                phase=link.phase,
+                now=self._now(),
+            )
+        known = {link.path for link in found}
+        for files in region.region_paths(self._tag, "link").values():
+            for path in files:
+                if path not in known:
+                    region.unlink_region(path)
+
+    def _listen(self, name: str) -> None:
+        if name not in self._listeners:
+            path = paths.vnf_socket(name, self._config.rundir)
+            _make_dir(path.parent)
+            serve = partial(self._sessions.serve_vnf, name)
+            self._listeners[name] = Listener(path, serve, self._group)
+
+    async def _delete(self, port: Port) -> None:
+        if port.vnf is not None:
+            ident = port.region.region_id
+            port.vnf.channel.send(protocol.PortGone(port_id=ident, region_id=ident))
+        await asyncio.sleep(_GONE_PAUSE)
+        self._retire(port)
+
+    def _retire(self, port: Port) -> None:
+        """End the life of a deleted port: its VNF's connection, its socket, its region."""
+        if self.ports.get(port.name) is not port:
+            return
+        if port.vnf is not None:
+            port.vnf.channel.close()
+            port.vnf = None
+        if (listener := self._listeners.pop(port.name, None)) is not None:
+            listener.close()
+            with contextlib.suppress(OSError):
+                listener.path.parent.rmdir()
+        self.ports.forget(port)
+        self._news()
+
+    def _take_snapshot(self, snapshot: Snapshot) -> None:
+        self.ports.snapshot = snapshot
+        for port in self.ports.values():
+            self.ports.apply(port)
+        self._news()
+
+    async def _renew_leases(self) -> None:
+        while True:
+            self.ports.every_second()
+            await asyncio.sleep(1)
+
+    # Links -------------------------------------------------------------------------------------
+
+    def _news(self) -> None:
+        self._dirty.set()
+
+    async def _reconcile_forever(self) -> None:
+        while True:
+            busy = any(port.vnf is not None for port in self.ports.values())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_BUSY if busy else _POLL_IDLE):
+                    await self._dirty.wait()
+            news = self._dirty.is_set()
+            self._dirty.clear()
+            try:
+                self._tick(self._now(), news=news)
+            except Exception:
+                log.exception("reconciling failed; it goes on, please report it")
+                await asyncio.sleep(1)
+
+    def _tick(self, now: float, *, news: bool) -> None:
+        self.ports.check_grace(now)
+        for port in self.ports.deleted(now):
+            self._group.create_task(self._delete(port), name=f"delete {port.name}")
+        facts = self.ports.facts()
+        due = now - self._last_round >= _RECONCILE_AT_LEAST
+        if not (news or due or facts != self._last_facts or not self.links.settled):
+            return
+        self._last_facts, self._last_round = facts, now
+        for _ in range(_MAX_ROUNDS):
+            actions = self.links.reconcile(facts, now)
+            if not actions:
+                break
+            for action in actions:
+                self._carry_out(action, now)
+
+    def _carry_out(self, action: Action, now: float) -> None:
+        match action:
+            case Make():
+                self._make(action, now)
+            case SetPhase(link_id=link_id, pair=pair, phase=phase, text=text):
+                log.info("link %s-%s: %s: %s", *pair, phase.name.lower(), text)
+                self._regions[link_id].phase = phase
+            case Unlink(link_id=link_id, pair=pair, text=text):
+                log.info("link %s-%s: removed: %s", *pair, text)
+                link = self._regions.pop(link_id)
+                region.unlink_region(link.path)
+                link.close()
+            case Add() | Update() | Remove():
+                self._tell(action)
+
+    def _make(self, action: Make, now: float) -> None:
+        try:
+            link = LinkRegion.create(
+                tag=self._tag,
+                link_id=action.link_id,
+                names=action.pair,
+                port_ids=action.port_ids,
+                n_queues=action.n_queues,
+                ring_size=action.ring_size,
+            )
+        except RegionError as error:
+            log.warning("link %s-%s: %s", *action.pair, error)
+            self.links.failed(action.link_id, str(error), now)
+            return
+        log.info("link %s-%s: region %s, %d KiB", *action.pair, link.path, link.size >> 10)
+        self._regions[action.link_id] = link
+        self.links.made(action.link_id, now)
+
+    def _tell(self, action: Add | Update | Remove) -> None:
+        port = self.ports.get(action.port)
+        if port is None or port.vnf is None:
+            return
+        link = self._regions[action.link_id]
+        kind = {
+            Add: protocol.LinkAdd,
+            Update: protocol.LinkUpdate,
+            Remove: protocol.LinkRemove,
+        }[type(action)]
+        message = kind(
+            port_id=port.region.region_id,
+            link_id=action.link_id,
+            size=link.size,
+            peer_id=link.port_ids[1 - action.end],
+            end=action.end,
+            peer_name=link.names[1 - action.end],
+            text=action.text if isinstance(action, Remove) else "",
+        )
+        port.vnf.channel.send(message, fd=link.fd if isinstance(action, Add) else None)
+
+    # Purges ------------------------------------------------------------------------------------
+
+    def _ask_purge(self, channel: Channel, token: int) -> None:
+        self._purges.put_nowait((channel, token))
+
+    async def _purge_forever(self) -> None:
+        while True:
+            asked = [await self._purges.get()]
+            while not self._purges.empty():
+                asked.append(self._purges.get_nowait())
+            try:
+                socket = unixctl.vswitchd_socket(self._config.ovs_rundir)
+                await control.call(socket, "revalidator/purge")
+                log.info("OVS was told to learn its flows anew")
+            except HighwayError as error:
+                log.warning("OVS could not be told to learn its flows anew: %s", error)
+            for channel, token in asked:
+                channel.send(protocol.Purged(token=token))
+
+
+def _new_id() -> int:
+    return random.SystemRandom().randrange(1, 1 << 64)
+
+
+def _make_dir(path: Path) -> None:
+    """Make a directory that others may enter; the sockets in it are protected by themselves.
+
+    Raises:
+        ProtocolError: it cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProtocolError(f"cannot make {path}: {error.strerror}") from error

@@ -1,0 +1,481 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which links there should be, and what to do next about each: the reconciler, without any I/O.
+
+The caller tells what it sees (`PortFacts`, `added`, `removed`, `failed`) and carries out the
+actions that `reconcile` returns, until there are none. A link goes MAKING → NEW → ACTIVE →
+LEAVING and is then forgotten; there is never more than one per pair of ports.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from ovs_highway import shm
+from ovs_highway.shm import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+Pair: TypeAlias = tuple[str, str]
+"""Two ports, in order of their names: end 0 and end 1 of their link."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds.
+
+    Attributes:
+        linger: a link is kept after its last rule went.
+        answer: a driver has for LINK_ADDED and for LINK_REMOVED.
+        adoption: drivers have to report the links of an earlier highwayd.
+        backoff, backoff_max: before a pair that failed is tried again, doubling.
+        proven: a link has to last for its pair's failures to be forgotten.
+    """
+
+    linger: float = 30.0
+    answer: float = 10.0
+    adoption: float = 3.0
+    backoff: float = 1.0
+    backoff_max: float = 60.0
+    proven: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortFacts:
+    """What is known of a port at the moment.
+
+    Attributes:
+        switch: an ovs-vswitchd is connected.
+        vnf: number of the VNF's connection, None without one.
+        started: that VNF has attached the region and started.
+        wants: rules in force by the peer's region id.
+        forbidden: why the port may have no links, None if it may.
+    """
+
+    name: str
+    region_id: int
+    n_queues: int = 1
+    ring_size: int = shm.MIN_RING_SIZE
+    switch: bool = True
+    vnf: int | None = None
+    started: bool = False
+    wants: Mapping[int, int] = field(default_factory=dict)
+    forbidden: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Make:
+    """Make the region of a link; then call `made` or `failed`."""
+
+    link_id: int
+    pair: Pair
+    port_ids: tuple[int, int]
+    n_queues: tuple[int, int]
+    ring_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Add:
+    """Send LINK_ADD to one end."""
+
+    link_id: int
+    end: int
+    port: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """Send LINK_UPDATE to one end."""
+
+    link_id: int
+    end: int
+    port: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remove:
+    """Send LINK_REMOVE to one end."""
+
+    link_id: int
+    end: int
+    port: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPhase:
+    """Store the phase in the link's region."""
+
+    link_id: int
+    pair: Pair
+    phase: Phase
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlink:
+    """Remove the region of a link."""
+
+    link_id: int
+    pair: Pair
+    text: str
+
+
+Action: TypeAlias = Make | Add | Update | Remove | SetPhase | Unlink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkStatus:
+    """A pair for people: its link's phase, or why there is none."""
+
+    pair: Pair
+    link_id: int | None
+    phase: str
+    reason: str
+
+
+class _End(enum.Enum):
+    UNTOLD = "not told of the link"
+    ASKED = "was sent LINK_ADD"
+    HAS = "has the link mapped"
+    LEAVING = "was sent LINK_REMOVE"
+    GONE = "has not, or no longer"
+
+
+@dataclass(slots=True)
+class _Link:
+    link_id: int
+    pair: Pair
+    port_ids: tuple[int, int]
+    phase: Phase
+    stored: Phase
+    since: float
+    made: bool = False
+    adopted: bool = False
+    wanted_at: float = 0.0
+    why: str = ""
+    ends: list[_End] = field(default_factory=lambda: [_End.UNTOLD, _End.UNTOLD])
+    sessions: list[int | None] = field(default_factory=lambda: [None, None])
+
+
+@dataclass(slots=True)
+class _Failure:
+    reason: str
+    count: int
+    at: float
+    until: float
+    sessions: tuple[int | None, int | None]
+
+
+_IN_HAND: Final = (_End.ASKED, _End.HAS, _End.LEAVING)
+
+
+class Links:
+    """All links of one highwayd, and the pairs that should have one but have not."""
+
+    def __init__(
+        self, *, new_id: Callable[[], int], timing: Timing | None = None, now: float = 0.0
+    ) -> None:
+        self._new_id = new_id
+        self._timing = timing or Timing()
+        self._adopt_until = now + self._timing.adoption
+        self._links: dict[int, _Link] = {}
+        self._failures: dict[Pair, _Failure] = {}
+        self._reasons: dict[Pair, str] = {}
+
+    # What the caller has seen ------------------------------------------------------------------
+
+    def adopt(
+        self, *, link_id: int, pair: Pair, port_ids: tuple[int, int], phase: Phase, now: float
+    ) -> None:
+        """Take over a link that an earlier highwayd made; its ends are yet to report."""
+        link = _Link(link_id, pair, port_ids, phase, phase, now, made=True, wanted_at=now)
+        link.adopted = True
+        if any(other.pair == pair for other in self._links.values()):
+            link.phase, link.why = Phase.LEAVING, "another link of the same ports exists"
+        self._links[link_id] = link
+
+    def made(self, link_id: int, now: float) -> None:
+        """The region that Make asked for exists."""
+        if (link := self._links.get(link_id)) is not None:
+            link.made, link.since = True, now
+
+    def failed(self, link_id: int, reason: str, now: float) -> None:
+        """The region that Make asked for could not be made."""
+        if (link := self._links.pop(link_id, None)) is not None:
+            self._fail(link, reason, now)
+
+    def added(
+        self, port: str, session: int, link_id: int, *, ok: bool, text: str, now: float
+    ) -> bool:
+        """A VNF answered LINK_ADDED, or reported a link that it still has.
+
+        Returns:
+            False if there is no such link at this port: the VNF has to remove it.
+        """
+        link, end = self._find(port, link_id)
+        if link is None:
+            return not ok
+        crossed = link.ends[end] is _End.LEAVING and link.sessions[end] == session
+        link.sessions[end] = session
+        if ok:
+            # If the link is being taken down, LINK_REMOVE is under way or comes with next round.
+            if not crossed:
+                link.ends[end] = _End.HAS
+            return True
+        link.ends[end] = _End.GONE
+        if link.phase is not Phase.LEAVING:
+            reason = f"refused by the VNF at {port}: {text or 'no reason given'}"
+            self._fail(link, reason, now)
+            self._leave(link, reason, now)
+        return True
+
+    def removed(
+        self, port: str, session: int, link_id: int, *, ok: bool, text: str, now: float
+    ) -> None:
+        """A VNF no longer has a link; unless `ok`, because something was wrong with it."""
+        link, end = self._find(port, link_id)
+        if link is None:
+            return
+        asked = link.phase is Phase.LEAVING
+        link.sessions[end], link.ends[end] = session, _End.GONE
+        if not asked:
+            reason = f"closed by the VNF at {port}: {text or 'no reason given'}"
+            if not ok:
+                self._fail(link, reason, now)
+            self._leave(link, reason, now)
+
+    # What is to be done ------------------------------------------------------------------------
+
+    def reconcile(self, ports: Mapping[str, PortFacts], now: float) -> list[Action]:
+        """Compare what should be with what is; return what to do about it, in order.
+
+        To be called again after the actions were carried out, until it returns none.
+        """
+        wanted = _wanted(ports)
+        actions: list[Action] = []
+        for link in list(self._links.values()):
+            if link.made:
+                self._notice_lost_ends(link, ports)
+                self._check(link, ports, wanted, now)
+                actions += self._progress(link, ports, now)
+        self._forget_failures(ports, wanted, now)
+        actions += self._create(ports, wanted, now)
+        return actions
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is under way: without news, the next `reconcile` can wait half a second."""
+        return all(link.phase is Phase.ACTIVE and not link.adopted for link in self._links.values())
+
+    def link_ids(self) -> set[int]:
+        """Return the ids of all links whose regions are to be kept."""
+        return set(self._links)
+
+    def describe(self, now: float) -> list[LinkStatus]:
+        """Return all links, and all pairs that should have one with the reason why not."""
+        found = {}
+        for link in self._links.values():
+            phase = link.phase.name.lower() if not link.adopted else "adopting"
+            found[link.pair] = LinkStatus(
+                pair=link.pair, link_id=link.link_id, phase=phase, reason=link.why
+            )
+        for pair, reason in self._reasons.items():
+            if pair not in found:
+                found[pair] = LinkStatus(pair=pair, link_id=None, phase="none", reason=reason)
+        for pair, failure in self._failures.items():
+            if (status := found.get(pair)) is None or status.link_id is None:
+                wait = max(0.0, failure.until - now)
+                reason = f"{failure.reason}; next try in {wait:.0f} s"
+                found[pair] = LinkStatus(pair=pair, link_id=None, phase="failed", reason=reason)
+        return sorted(found.values(), key=lambda status: status.pair)
+
+    # Inside ------------------------------------------------------------------------------------
+
+    def _find(self, port: str, link_id: int) -> tuple[_Link | None, int]:
+        link = self._links.get(link_id)
+        if link is None or port not in link.pair:
+            return None, 0
+        return link, link.pair.index(port)
+
+    def _fail(self, link: _Link, reason: str, now: float) -> None:
+        count = self._failures[link.pair].count + 1 if link.pair in self._failures else 0
+        wait = min(self._timing.backoff * 2 ** min(count, 16), self._timing.backoff_max)
+        sessions = (link.sessions[0], link.sessions[1])
+        self._failures[link.pair] = _Failure(reason, count, now, now + wait, sessions)
+
+    def _forget_failures(
+        self, ports: Mapping[str, PortFacts], wanted: set[Pair], now: float
+    ) -> None:
+        """Forget the failures of links that proved good, of VNFs and of ports that went away."""
+        proven = {
+            link.pair
+            for link in self._links.values()
+            if link.phase is Phase.ACTIVE and now - link.since >= self._timing.proven
+        }
+        for pair, failure in list(self._failures.items()):
+            known = all(name in ports for name in pair)
+            another = known and any(
+                session is not None and ports[name].vnf not in (None, session)
+                for name, session in zip(pair, failure.sessions, strict=True)
+            )
+            another = another and now - failure.at >= self._timing.backoff
+            stale = pair not in wanted and now - failure.until > self._timing.backoff_max
+            if pair in proven or not known or another or stale:
+                del self._failures[pair]
+
+    def _leave(self, link: _Link, why: str, now: float) -> None:
+        link.phase, link.why, link.since = Phase.LEAVING, why, now
+        link.adopted = False
+
+    @staticmethod
+    def _notice_lost_ends(link: _Link, ports: Mapping[str, PortFacts]) -> None:
+        for end, name in enumerate(link.pair):
+            port = ports.get(name)
+            lost = port is None or port.vnf != link.sessions[end]
+            if link.ends[end] in _IN_HAND and lost:
+                link.ends[end] = _End.GONE
+
+    def _check(
+        self, link: _Link, ports: Mapping[str, PortFacts], wanted: set[Pair], now: float
+    ) -> None:
+        """Begin to take a link down if it should not be."""
+        if link.adopted and not all(end is _End.HAS for end in link.ends):
+            if now < self._adopt_until:
+                return
+            missing = next(
+                name for end, name in zip(link.ends, link.pair, strict=True) if end != _End.HAS
+            )
+            why: str | None = f"the VNF at {missing} did not report it to the new highwayd"
+        elif link.phase is Phase.LEAVING:
+            why = link.why or "it was being taken down" if link.adopted else None
+        else:
+            why = self._why_not(link, ports, wanted, now)
+        if why is not None:
+            self._leave(link, why, now)
+
+    def _why_not(
+        self, link: _Link, ports: Mapping[str, PortFacts], wanted: set[Pair], now: float
+    ) -> str | None:
+        """Return why a link has to go, or None if it may stay."""
+        for end, name in enumerate(link.pair):
+            port = ports.get(name)
+            if port is None:
+                return f"port {name} was deleted"
+            if port.region_id != link.port_ids[end]:
+                return f"port {name} was made anew"
+            if link.ends[end] is _End.GONE:
+                return f"the VNF at {name} went away"
+            if (reason := _not_ready(port)) is not None:
+                return reason
+        if link.phase is Phase.NEW and now - link.since > self._timing.answer:
+            silent = [
+                name for end, name in zip(link.ends, link.pair, strict=True) if end is not _End.HAS
+            ]
+            reason = f"the VNF at {' and '.join(silent)} did not answer"
+            self._fail(link, reason, now)
+            return reason
+        # While there is no ovs-vswitchd nobody can want anything, and traffic has to go on.
+        if link.pair in wanted or not all(ports[name].switch for name in link.pair):
+            link.wanted_at = now
+        elif now - link.wanted_at > self._timing.linger:
+            return "no rule wants it any more"
+        return None
+
+    def _progress(
+        self, link: _Link, ports: Mapping[str, PortFacts], now: float
+    ) -> Iterator[Action]:
+        """Take a link one step further in its life."""
+        if link.adopted and not all(end is _End.HAS for end in link.ends):
+            return
+        if link.phase is Phase.LEAVING:
+            if link.stored is not Phase.LEAVING:
+                yield self._store(link, Phase.LEAVING, link.why)
+            yield from self._progress_leaving(link, now)
+            return
+        for end, name in enumerate(link.pair):
+            if link.ends[end] is _End.UNTOLD:
+                link.ends[end], link.sessions[end] = _End.ASKED, ports[name].vnf
+                yield Add(link_id=link.link_id, end=end, port=name)
+        up = all(end is _End.HAS for end in link.ends)
+        if up and (link.phase is Phase.NEW or link.adopted):
+            news = "adopted" if link.adopted else "up"
+            link.phase, link.since, link.adopted, link.why = Phase.ACTIVE, now, False, ""
+            yield self._store(link, Phase.ACTIVE, news)
+            for end, name in enumerate(link.pair):
+                yield Update(link_id=link.link_id, end=end, port=name)
+
+    @staticmethod
+    def _store(link: _Link, phase: Phase, text: str) -> SetPhase:
+        link.stored = phase
+        return SetPhase(link_id=link.link_id, pair=link.pair, phase=phase, text=text)
+
+    def _progress_leaving(self, link: _Link, now: float) -> Iterator[Action]:
+        for end, name in enumerate(link.pair):
+            if link.ends[end] in (_End.ASKED, _End.HAS):
+                link.ends[end] = _End.LEAVING
+                yield Remove(link_id=link.link_id, end=end, port=name, text=link.why)
+        over = now - link.since > self._timing.answer
+        if over or not any(end is _End.LEAVING for end in link.ends):
+            late = [n for e, n in zip(link.ends, link.pair, strict=True) if e is _End.LEAVING]
+            text = f"{link.why}; no answer from {' and '.join(late)}" if late else link.why
+            del self._links[link.link_id]
+            yield Unlink(link_id=link.link_id, pair=link.pair, text=text)
+
+    def _create(
+        self, ports: Mapping[str, PortFacts], wanted: set[Pair], now: float
+    ) -> Iterator[Action]:
+        self._reasons = {}
+        taken = {link.pair for link in self._links.values()}
+        count = Counter(name for pair in taken for name in pair)
+        for pair in sorted(wanted - taken):
+            both = (ports[pair[0]], ports[pair[1]])
+            full = [name for name in pair if count[name] >= shm.MAX_LINKS]
+            failure = self._failures.get(pair)
+            reason = next((r for r in map(_not_ready, both) if r is not None), None)
+            if reason is None and full:
+                reason = f"port {full[0]} has {shm.MAX_LINKS} links already"
+            if reason is None and failure is not None and now < failure.until:
+                reason = failure.reason
+            if reason is not None:
+                self._reasons[pair] = reason
+                continue
+            count.update(pair)
+            link_id = self._new_id()
+            ids = (both[0].region_id, both[1].region_id)
+            self._links[link_id] = _Link(
+                link_id, pair, ids, Phase.NEW, Phase.NEW, now, wanted_at=now
+            )
+            yield Make(
+                link_id=link_id,
+                pair=pair,
+                port_ids=ids,
+                n_queues=(both[0].n_queues, both[1].n_queues),
+                ring_size=max(both[0].ring_size, both[1].ring_size),
+            )
+
+
+def _not_ready(port: PortFacts) -> str | None:
+    """Return why a port can have no link now, or None if it can."""
+    if port.forbidden is not None:
+        return port.forbidden
+    if port.vnf is None:
+        return f"no VNF attached at {port.name}"
+    if not port.started:
+        return f"the VNF at {port.name} has not started"
+    return None
+
+
+def _wanted(ports: Mapping[str, PortFacts]) -> set[Pair]:
+    """Return the pairs that some rule in force connects; a port has no link with itself."""
+    by_id = {port.region_id: port.name for port in ports.values()}
+    found = set()
+    for port in ports.values():
+        for peer_id, rules in port.wants.items():
+            peer = by_id.get(peer_id)
+            if rules > 0 and peer is not None and peer != port.name:
+                found.add((min(port.name, peer), max(port.name, peer)))
+    return found

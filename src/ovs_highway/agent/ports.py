@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ports that highwayd knows: their regions, who is connected, what is wanted.
+
+No sockets and no tasks here; `server` tells what happens on them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from ovs_highway import region, shm
+from ovs_highway.agent.links import PortFacts
+from ovs_highway.agent.policy import policy
+from ovs_highway.errors import ProtocolError
+from ovs_highway.shm import Off
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ovs_highway.agent.channel import Channel
+    from ovs_highway.ovsdb import Snapshot
+    from ovs_highway.region import PortRegion
+
+log = logging.getLogger(__name__)
+
+_MAX_WANTS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vnf:
+    """A connected VNF; `session` numbers the connections of this highwayd."""
+
+    channel: Channel
+    session: int
+    epoch: int
+    driver: str
+
+
+@dataclass(slots=True)
+class Port:
+    """One port.
+
+    Attributes:
+        wants: rules in force by the peer's region id, as the switch last told.
+        absent_since: since when neither switch nor database know the port; None while they do.
+        deleted: on its way out: no links any more, its socket closes soon.
+    """
+
+    name: str
+    region: PortRegion
+    switch: Channel | None = None
+    vnf: Vnf | None = None
+    wants: dict[int, int] = field(default_factory=dict)
+    absent_since: float | None = None
+    deleted: bool = False
+
+    def facts(self) -> PortFacts:
+        """Return what the link reconciler needs to know of this port now."""
+        state = self.region.raw.vnf_state
+        vnf = self.vnf
+        # Until the VNF has attached, the region still tells of the life before.
+        same = vnf is not None and int(state.epoch) == vnf.epoch
+        return PortFacts(
+            name=self.name,
+            region_id=self.region.region_id,
+            n_queues=self.region.n_queues,
+            ring_size=self.region.rings.size,
+            switch=self.switch is not None,
+            vnf=None if vnf is None else vnf.session,
+            started=same and bool(state.attached) and bool(state.started),
+            wants=MappingProxyType(dict(self.wants)),
+            forbidden=f"port {self.name} was deleted" if self.deleted else None,
+        )
+
+    def want(self, peer_id: int, rules: int) -> None:
+        """Note how many rules towards a peer are in force."""
+        if rules == 0:
+            self.wants.pop(peer_id, None)
+        elif len(self.wants) < _MAX_WANTS or peer_id in self.wants:
+            self.wants[peer_id] = rules
+
+
+class Ports(Mapping[str, Port]):
+    """All ports of one run directory, by name.
+
+    Args:
+        tag: of the run directory, as in the names of region files.
+        off_all: flag file of the kill switch for all ports.
+        grace: seconds after the start in which drivers may come back before they count as dead.
+        settle: seconds that a port has to be gone for before it counts as deleted; it spares a
+            port that is added again at once.
+    """
+
+    def __init__(
+        self, *, tag: str, off_all: Path, now: float, grace: float = 2.0, settle: float = 0.3
+    ) -> None:
+        self.tag = tag
+        self._off_all = off_all
+        self._grace_until: float | None = now + grace
+        self._settle = settle
+        self._ports: dict[str, Port] = {}
+        self.snapshot: Snapshot | None = None
+
+    def __getitem__(self, name: str) -> Port:
+        return self._ports[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ports)
+
+    def __len__(self) -> int:
+        return len(self._ports)
+
+    def adopt(self) -> list[Port]:
+        """Open the regions that are there already; return their ports."""
+        found, problems = region.open_ports(self.tag, writable=True)
+        for problem in problems:
+            log.warning("ignored: %s", problem)
+        for name, port_region in found.items():
+            log.info("port %s: adopted region %016x", name, port_region.region_id)
+            self._ports[name] = Port(name, port_region)
+            self.apply(self._ports[name])
+        return list(self._ports.values())
+
+    def attach(self, port_region: PortRegion, channel: Channel) -> Port:
+        """The switch side has a port, known or new; return it with its region exchanged."""
+        name = port_region.name
+        port = self._ports.get(name)
+        if port is None:
+            port = self._ports[name] = Port(name, port_region)
+            log.info("port %s: added, region %016x", name, port_region.region_id)
+        elif port.region.same_file(port_region):
+            port_region.close()
+            log.info("port %s: ovs-vswitchd is back", name)
+        else:
+            log.info("port %s: made anew, region %016x", name, port_region.region_id)
+            port.region.close()
+            port.region = port_region
+        if port.switch is not None:
+            port.switch.close()
+        port.switch, port.absent_since = channel, None
+        port.wants.clear()
+        if not port.region.linked:
+            log.warning("port %s: its region has no file any more; delete and add the port", name)
+        self.apply(port)
+        return port
+
+    def detach_switch(self, port: Port, channel: Channel) -> None:
+        """The switch side of a port is gone; links stay, since traffic has to go on."""
+        if port.switch is channel:
+            port.switch = None
+            if port.region.switch_died():
+                log.info("port %s: ovs-vswitchd has gone", port.name)
+
+    def detach_vnf(self, port: Port, vnf: Vnf) -> None:
+        """The VNF of a port is gone."""
+        if port.vnf is vnf:
+            port.vnf = None
+            port.region.vnf_died()
+            log.info("port %s: the VNF has gone", port.name)
+
+    def apply(self, port: Port) -> None:
+        """Write the kill switch and what the database says into a port's region."""
+        if port.region.set_operator(Off.ALL, off=self._off_all.exists()):
+            log.info("port %s: kill switch for all ports applied", port.name)
+        if (snapshot := self.snapshot) is None:
+            return
+        reason = policy(snapshot, port.name)
+        if port.region.set_policy(
+            reason, tx_flush_us=snapshot.tx_flush_us, standalone=snapshot.standalone
+        ):
+            log.info("port %s: policy: %s", port.name, f"off, {reason}" if reason else "on")
+
+    def every_second(self) -> None:
+        """Renew the leases, and set right what others may have changed."""
+        for port in self._ports.values():
+            port.region.renew_lease()
+            self.apply(port)
+
+    def check_grace(self, now: float) -> None:
+        """Once after the start: who has not come back is dead."""
+        if self._grace_until is None or now < self._grace_until:
+            return
+        self._grace_until = None
+        for port in self._ports.values():
+            if port.switch is None and port.region.switch_died():
+                log.info("port %s: its ovs-vswitchd did not come back", port.name)
+            if port.vnf is None and port.region.vnf_died():
+                log.info("port %s: its VNF did not come back", port.name)
+
+    def deleted(self, now: float) -> list[Port]:
+        """Remove the regions of ports that neither switch nor database have; return these ports.
+
+        The memory goes when all have unmapped it. Without a database that can be reached,
+        nothing is deleted.
+        """
+        found = []
+        for port in self._ports.values():
+            known = self.snapshot is None or not self.snapshot.connected
+            known = known or (self.snapshot is not None and port.name in self.snapshot.ports)
+            if port.deleted or known or port.switch is not None or self._grace_until is not None:
+                port.absent_since = None
+                continue
+            if port.absent_since is None:
+                port.absent_since = now
+            if now - port.absent_since >= self._settle and port.region.lock():
+                port.deleted = True
+                self._unlink(port)
+                found.append(port)
+        return found
+
+    def _unlink(self, port: Port) -> None:
+        for path in region.region_paths(self.tag, "port").get(port.name, []):
+            if port.region.is_file(path):
+                region.unlink_region(path)
+        log.info("port %s: deleted", port.name)
+
+    def forget(self, port: Port) -> None:
+        """Drop a port and unmap its region."""
+        if self._ports.get(port.name) is port:
+            del self._ports[port.name]
+        port.region.close()
+
+    def facts(self) -> dict[str, PortFacts]:
+        """Return what the link reconciler needs to know of all ports now."""
+        return {name: port.facts() for name, port in self._ports.items()}
+
+
+def check_abi(version: int, oldest: int, who: str) -> int:
+    """Return the ABI version to speak with a driver.
+
+    Raises:
+        ProtocolError: there is none that both know.
+    """
+    common = min(version, shm.ABI_VERSION)
+    if oldest > version or common < max(oldest, shm.ABI_OLDEST):
+        raise ProtocolError(
+            f"{who} speaks ABI {oldest} to {version}, highwayd {shm.ABI_OLDEST} to "
+            f"{shm.ABI_VERSION}; install the same release on both sides"
+        )
+    return common

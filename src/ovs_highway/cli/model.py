@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the status commands show, read from the regions; highwayd only adds what it alone knows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from ovs_highway import paths, region, unixctl
+from ovs_highway.errors import CommandError
+from ovs_highway.shm import Off, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from ovs_highway.region import Gate, LinkRegion, PortRegion, SwitchState, VnfState
+
+_ANSWER: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentView:
+    """What highwayd knows beyond the regions; empty if it is not running.
+
+    Attributes:
+        ports: its entry for each port, see `agent/control.py`.
+        links: phase and reason by pair of ports.
+    """
+
+    running: bool
+    pid: int | None = None
+    version: str = ""
+    ovsdb: bool = False
+    ports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    links: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortView:
+    """One port; `rules_to` counts the rules in force by the peer's region id."""
+
+    name: str
+    region_id: int
+    n_queues: int
+    switch: SwitchState
+    gate: Gate
+    vnf: VnfState
+    rules_to: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkView:
+    """One link region; `received` is packets and bytes by receiving end."""
+
+    link_id: int
+    names: tuple[str, str]
+    port_ids: tuple[int, int]
+    phase: Phase
+    closed: str
+    received: tuple[tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Direction:
+    """One direction of a link, or of a pair of ports that should have one.
+
+    Attributes:
+        state: `bypass`; `idle`, a link that no rule uses this way; or `off`.
+        packets, bytes: that the receiver took from the bypass since the link was made.
+        reason: why it is off, in plain words; empty otherwise.
+    """
+
+    sender: str
+    receiver: str
+    state: str
+    rules: int
+    packets: int
+    bytes: int
+    reason: str
+    link_id: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Everything at one moment."""
+
+    agent: AgentView
+    ports: Mapping[str, PortView]
+    links: tuple[LinkView, ...]
+
+    def directions(self) -> list[Direction]:
+        """Return a row for each direction of each link, and for each that is only wanted."""
+        by_id = {port.region_id: port.name for port in self.ports.values()}
+        links: dict[tuple[str, str], LinkView] = {}
+        for link in self.links:
+            for end in (0, 1):
+                links[link.names[end], link.names[1 - end]] = link
+        pairs = set(links)
+        for port in self.ports.values():
+            pairs |= {(port.name, by_id[peer]) for peer in port.rules_to if peer in by_id}
+        return [self._direction(*pair, links.get(pair)) for pair in sorted(pairs)]
+
+    def _direction(self, sender: str, receiver: str, link: LinkView | None) -> Direction:
+        one, other = self.ports.get(sender), self.ports.get(receiver)
+        rules = one.rules_to.get(other.region_id, 0) if one and other else 0
+        reason = why_off(self.agent, sender, receiver, one, other, link)
+        state = "off" if reason else "bypass" if rules else "idle"
+        packets, count = link.received[link.names.index(receiver)] if link else (0, 0)
+        return Direction(
+            sender=sender,
+            receiver=receiver,
+            state=state,
+            rules=rules,
+            packets=packets,
+            bytes=count,
+            reason=reason or "",
+            link_id=link.link_id if link else None,
+        )
+
+
+def off_reasons(port: PortView) -> list[str]:
+    """Return why the bypass of a port is switched off as a whole, in plain words."""
+    name, gate = port.name, port.gate
+    off = gate.off_switch | gate.off_operator | gate.off_policy
+    words = {
+        Off.OPERATOR: f"switched off by the operator; turn on with: highway on {name}",
+        Off.ALL: "switched off by the operator for all ports; turn on with: highway on --all",
+        Off.POLICY: f"policy: {gate.off_text or 'no reason given'}",
+        Off.LEASE: "highwayd has been away for too long; start highwayd",
+        Off.HOLD: "hold: another thread polls the port, OVS learns its flows anew",
+        Off.DOWN: f"port {name} is down",
+        Off.SWITCH: "no ovs-vswitchd, and highway-fail-mode is secure",
+    }
+    return [text for bit, text in words.items() if off & bit]
+
+
+def why_off(
+    agent: AgentView,
+    sender: str,
+    receiver: str,
+    one: PortView | None,
+    other: PortView | None,
+    link: LinkView | None,
+) -> str | None:
+    """Return why nothing goes directly from `sender` to `receiver`, or None if it may."""
+    for name, port in ((sender, one), (receiver, other)):
+        if port is None:
+            return f"port {name} was deleted"
+    assert one is not None
+    assert other is not None
+    if reasons := off_reasons(one):
+        return "; ".join(reasons)
+    if other.gate.off_switch & Off.DOWN:
+        return f"port {receiver} is down"
+    for port in (one, other):
+        if not port.vnf.attached:
+            return f"no VNF attached at {port.name}"
+        if not port.vnf.started:
+            return f"the VNF at {port.name} has not started"
+    phase, told = agent.links.get((min(sender, receiver), max(sender, receiver)), ("", ""))
+    if link is None:
+        if not agent.running:
+            return "no link yet, and highwayd is not running; start highwayd"
+        return told or "the link is being set up"
+    if link.closed:
+        return f"the link was closed: {link.closed}"
+    if link.phase is Phase.LEAVING:
+        return f"the link is being taken down: {told}" if told else "the link is being taken down"
+    if link.phase is Phase.NEW:
+        return "the link is being set up"
+    return f"the link is being taken over: {told}" if phase == "adopting" and told else None
+
+
+class Source:
+    """The regions of one run directory, open for reading, as a context manager."""
+
+    def __init__(self, rundir: Path | None, *, writable: bool = False) -> None:
+        self.rundir = rundir or paths.rundir()
+        self._tag = paths.region_tag(self.rundir)
+        self._writable = writable
+        self._stack = contextlib.ExitStack()
+        self.ports: dict[str, PortRegion] = {}
+
+    def __enter__(self) -> Source:
+        self.ports, _ = region.open_ports(self._tag, writable=self._writable)
+        for port in self.ports.values():
+            self._stack.enter_context(port)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def port(self, name: str) -> PortRegion:
+        """Return the region of a port.
+
+        Raises:
+            CommandError: there is no such port.
+        """
+        if name not in self.ports:
+            known = ", ".join(sorted(self.ports)) or "none at all"
+            raise CommandError(
+                f"there is no port {name} in {self.rundir}; the ports there: {known}"
+            )
+        return self.ports[name]
+
+    def view(self) -> View:
+        """Read everything."""
+        ports = {name: _port_view(port) for name, port in sorted(self.ports.items())}
+        links, _ = region.open_links(self._tag)
+        views = []
+        for link in links:
+            with link:
+                views.append(_link_view(link))
+        return View(agent=ask_agent(self.rundir), ports=ports, links=tuple(views))
+
+    def received(self) -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
+        """Return packets and bytes by receiving end, of all links by id."""
+        links, _ = region.open_links(self._tag)
+        found = {}
+        for link in links:
+            with link:
+                found[link.region_id] = (link.received(0), link.received(1))
+        return found
+
+
+def _port_view(port: PortRegion) -> PortView:
+    return PortView(
+        name=port.name,
+        region_id=port.region_id,
+        n_queues=port.n_queues,
+        switch=port.switch(),
+        gate=port.gate(),
+        vnf=port.vnf(),
+        rules_to=Counter(port.live_peers()),
+    )
+
+
+def _link_view(link: LinkRegion) -> LinkView:
+    closed = [f"{link.end(end).closed} at {link.names[end]}" for end in _closed_ends(link)]
+    return LinkView(
+        link_id=link.region_id,
+        names=link.names,
+        port_ids=link.port_ids,
+        phase=link.phase,
+        closed=", ".join(closed),
+        received=(link.received(0), link.received(1)),
+    )
+
+
+def _closed_ends(link: LinkRegion) -> Iterator[int]:
+    return (end for end in (0, 1) if link.end(end).closed)
+
+
+def ask_agent(rundir: Path) -> AgentView:
+    """Return what highwayd knows, or an empty view if it does not answer."""
+    socket = paths.control_socket(rundir)
+    try:
+        show = json.loads(unixctl.call(socket, "highway/show", timeout=_ANSWER))
+        links = json.loads(unixctl.call(socket, "highway/links", timeout=_ANSWER))
+    except (CommandError, ValueError):
+        return AgentView(running=False)
+    return AgentView(
+        running=True,
+        pid=show["pid"],
+        version=show["version"],
+        ovsdb=show["ovsdb"],
+        ports={port["name"]: port for port in show["ports"]},
+        links={
+            (link["ports"][0], link["ports"][1]): (link["phase"], link["reason"])
+            for link in links["links"]
+        },
+    )

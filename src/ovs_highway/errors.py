@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The errors this package raises, as one tree.
+
+::
+
+    HighwayError
+    ├── SetupError       the machine lacks something: huge pages, a package, the driver
+    ├── SandboxError     a daemon of a sandbox, or a lab VNF, does not do what it should
+    ├── RegionError      a shared-memory region is missing, too small or malformed
+    ├── ProtocolError    a peer sent a control message that breaks the protocol
+    └── CommandError     a command cannot be carried out as asked
+
+Every message is one line and says what to do next; the `highway` command prints it as it is.
+"""
+
+from __future__ import annotations
+
+
+class HighwayError(Exception):
+    """The root of all errors of this package."""
+
+
+class SetupError(HighwayError):
+    """The machine lacks something that has to be set up first."""
+
+
+class SandboxError(HighwayError):
+    """A process of a sandbox did not start, answer or end as it should."""
+
+
+class RegionError(HighwayError):
+    """A shared-memory region is missing, too small, or has a wrong magic, version or geometry."""
+
+
+class ProtocolError(HighwayError):
+    """A peer sent a control message that breaks the protocol."""
+
+
+class CommandError(HighwayError):
+    """A command of the user cannot be carried out as asked."""

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What highwayd needs of the Open_vSwitch database, as immutable snapshots.
+
+`ovs.db.idl.Idl` runs in a thread of its own and reconnects by itself; every change becomes a
+`Snapshot` that is handed to the event loop. The columns are those of ovs-vswitchd.conf.db(5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import select
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import ovs.db.error  # type: ignore[import-untyped]  # it has no types
+import ovs.db.idl  # type: ignore[import-untyped]
+import ovs.poller  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+DEVARGS_PREFIX: Final = "net_highway_"
+
+_STRINGS: Final = {"key": "string", "value": "string", "min": 0, "max": "unlimited"}
+_COLUMNS: Final[dict[str, dict[str, Any]]] = {
+    "Open_vSwitch": {"other_config": _STRINGS, "external_ids": _STRINGS},
+    "Bridge": {
+        "name": "string",
+        "ports": {"key": {"type": "uuid", "refTable": "Port"}, "min": 0, "max": "unlimited"},
+    },
+    "Port": {
+        "name": "string",
+        "interfaces": {
+            "key": {"type": "uuid", "refTable": "Interface"},
+            "min": 0,
+            "max": "unlimited",
+        },
+    },
+    "Interface": {
+        "name": "string",
+        "options": _STRINGS,
+        "ofport": {"key": "integer", "min": 0, "max": 1},
+        "external_ids": _STRINGS,
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """An Interface record that is one of our ports.
+
+    Attributes:
+        port: the name in `options:dpdk-devargs=net_highway_<port>,...`.
+        name: of the record; often, not always, the same.
+        ofport: OpenFlow port number, None while there is none.
+    """
+
+    port: str
+    name: str
+    bridge: str
+    ofport: int | None
+    external_ids: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The database at one moment.
+
+    Attributes:
+        connected: whether the database is being followed now; if not, this is its last known state.
+        ports: our ports by name.
+        tx_flush_us: `other_config:tx-flush-interval`, in microseconds.
+        standalone: `external_ids:highway-fail-mode` is `standalone`.
+    """
+
+    connected: bool
+    ports: Mapping[str, Interface] = field(default_factory=dict)
+    tx_flush_us: int = 0
+    standalone: bool = False
+
+
+def devargs_port(devargs: str) -> str | None:
+    """Return the port that `options:dpdk-devargs` names, or None if it is not one of ours."""
+    first = devargs.split(",", 1)[0].strip()
+    return first.removeprefix(DEVARGS_PREFIX) or None if first.startswith(DEVARGS_PREFIX) else None
+
+
+def _number(text: str) -> int:
+    """Return what OVS reads from an unsigned option: 0 for what is no number."""
+    try:
+        return min(max(int(text, 0), 0), 1_000_000)
+    except ValueError:
+        return 0
+
+
+class Follower:
+    """Follows one database until it is closed.
+
+    Args:
+        socket: of the database server; need not exist yet.
+        deliver: called with each snapshot, in the event loop.
+    """
+
+    def __init__(self, socket: Path, deliver: Callable[[Snapshot], None]) -> None:
+        self._socket = socket
+        self._deliver = deliver
+
+    async def run(self) -> None:
+        """Follow the database until cancelled; it may come and go meanwhile."""
+        loop = asyncio.get_running_loop()
+        reading, writing = os.pipe()
+        # A daemon thread and no executor: an executor's thread would be waited for at exit.
+        thread = threading.Thread(
+            target=self._follow, args=(loop, reading), name="ovsdb", daemon=True
+        )
+        thread.start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            os.close(writing)
+            thread.join(timeout=2)
+
+    def _follow(self, loop: asyncio.AbstractEventLoop, stop: int) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop is closed
+            while not self._follow_once(loop, stop):
+                log.warning("following the OVSDB starts anew")
+        os.close(stop)
+
+    def _follow_once(self, loop: asyncio.AbstractEventLoop, stop: int) -> bool:
+        """Follow until told to stop (True) or until the IDL breaks (False)."""
+        idl = _Idl(f"unix:{self._socket}")
+        last: Snapshot | None = None
+        try:
+            while True:
+                idl.run()
+                snapshot = idl.snapshot(last)
+                if snapshot is not None and snapshot != last:
+                    if last is None or snapshot.connected != last.connected:
+                        state = "follows" if snapshot.connected else "has lost"
+                        log.info("highwayd %s the OVSDB at %s", state, self._socket)
+                    last = snapshot
+                    loop.call_soon_threadsafe(self._deliver, snapshot)
+                poller = ovs.poller.Poller()
+                idl.wait(poller)
+                poller.fd_wait(stop, select.POLLIN)
+                poller.timer_wait(1000)
+                poller.block()
+                if select.select([stop], [], [], 0)[0]:
+                    return True
+        except (ovs.db.error.Error, OSError, AssertionError, ValueError):
+            log.exception("the OVSDB at %s cannot be followed", self._socket)
+            return bool(select.select([stop], [], [], 1)[0])
+        finally:
+            idl.close()
+
+
+class _Idl:
+    """The IDL with the few columns above."""
+
+    def __init__(self, remote: str) -> None:
+        schema = {
+            "name": "Open_vSwitch",
+            "version": "8.0.0",
+            "tables": {
+                table: {
+                    "isRoot": True,
+                    "columns": {name: {"type": kind} for name, kind in columns.items()},
+                }
+                for table, columns in _COLUMNS.items()
+            },
+        }
+        helper = ovs.db.idl.SchemaHelper(schema_json=schema)
+        helper.register_all()
+        self._idl = ovs.db.idl.Idl(remote, helper, leader_only=False)
+        # The default doubles up to 8 s; a local socket may be tried more often.
+        self._idl._session.reconnect.set_backoff(200, 1000)
+        self._seqno = 0
+
+    def run(self) -> None:
+        self._idl.run()
+
+    def wait(self, poller: ovs.poller.Poller) -> None:
+        self._idl.wait(poller)
+
+    def close(self) -> None:
+        self._idl.close()
+
+    def snapshot(self, last: Snapshot | None) -> Snapshot | None:
+        """Return the present state, or None before the first contact."""
+        connected = self._idl._session.is_connected() and (
+            self._idl.state == ovs.db.idl.Idl.IDL_S_MONITORING
+        )
+        if last is None and not connected:
+            return None
+        if not connected or (last and last.connected and self._seqno == self._idl.change_seqno):
+            assert last is not None
+            return Snapshot(
+                connected=connected,
+                ports=last.ports,
+                tx_flush_us=last.tx_flush_us,
+                standalone=last.standalone,
+            )
+        self._seqno = self._idl.change_seqno
+        return self._build()
+
+    def _build(self) -> Snapshot:
+        tables = self._idl.tables
+        ports: dict[str, Interface] = {}
+        for bridge in tables["Bridge"].rows.values():
+            for port in bridge.ports:
+                for interface in port.interfaces:
+                    name = devargs_port(interface.options.get("dpdk-devargs", ""))
+                    if name is not None:
+                        ports[name] = Interface(
+                            port=name,
+                            name=interface.name,
+                            bridge=bridge.name,
+                            ofport=interface.ofport[0] if interface.ofport else None,
+                            external_ids=dict(interface.external_ids),
+                        )
+        flush, standalone = 0, False
+        for row in tables["Open_vSwitch"].rows.values():
+            flush = _number(row.other_config.get("tx-flush-interval", "0"))
+            standalone = row.external_ids.get("highway-fail-mode") == "standalone"
+        return Snapshot(connected=True, ports=ports, tx_flush_us=flush, standalone=standalone)
