@@ -56,7 +56,7 @@ def ensure() -> Path:
     version = dpdk_version()
     target = sdk_dir(version)
     named = os.environ.get("DPDK_DRIVER_SDK", "")
-    key = digest(version, named, Path(__file__))
+    key = digest(version, named, *WANTED)
     if stamp_matches(target / ".complete", key):
         return target
     failures: list[str] = []

@@ -80,7 +80,7 @@ def start_dpdk(plugin: Path | None) -> None:
     Raises:
         StepError: it does not get through DPDK's initialisation.
     """
-    command = ["dpdk-testpmd", "--no-pci", "--no-huge", "-m", "64", "--in-memory"]
+    command = ["dpdk-testpmd", "--no-pci", "--no-huge", "-m", "64", "--no-shconf"]
     command += ["--no-telemetry", "--file-prefix", f"hwtest{os.getpid()}", "--lcores", "0,1@0"]
     command += ["-d", str(plugin)] if plugin is not None else []
     command += ["--vdev", "net_null0", "--", "--total-num-mbufs=2048", "--no-mlockall"]

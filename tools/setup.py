@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -148,26 +149,7 @@ def hugepages() -> None:
     if have < need:
         if not is_root():
             raise StepError(f"{have} of {need} huge pages of 2 MiB; run as root to raise them")
-        say("huge pages", f"raising their number from {have} to {need} (2 MiB each)")
-        for _ in range(3):
-            try:
-                HUGE_COUNT.write_text(str(need))
-            except OSError as error:
-                raise StepError(
-                    f"huge pages cannot be had here ({error.strerror}); on the host:"
-                    f" sysctl vm.nr_hugepages={need}"
-                ) from error
-            have = int(HUGE_COUNT.read_text())
-            if have >= need:
-                break
-            Path("/proc/sys/vm/drop_caches").write_text("3")
-            Path("/proc/sys/vm/compact_memory").write_text("1")
-            time.sleep(0.5)
-        else:
-            raise StepError(
-                f"only {have} of {need} huge pages of 2 MiB can be had; free some memory, or boot"
-                f" with hugepages={need}"
-            )
+        _raise_hugepages(have, need)
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     if any(mount[1] == str(HUGE_MOUNT) and mount[2] == "hugetlbfs" for mount in mounts):
         return
@@ -177,6 +159,38 @@ def hugepages() -> None:
     HUGE_MOUNT.mkdir(exist_ok=True)
     command = ["mount", "-t", "hugetlbfs", "-o", "pagesize=2M", "hugetlbfs", str(HUGE_MOUNT)]
     run(command, doing="mounting hugetlbfs", hint="mount it on the host")
+
+
+def _raise_hugepages(have: int, need: int) -> None:
+    """Raise the number of huge pages, or leave it as it was.
+
+    Raises:
+        StepError: there is too little memory, or this is a container that may not.
+    """
+    advice = f"free some memory, or boot with hugepages={need}"
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    available = int(meminfo["MemAvailable"].split()[0]) // 2048
+    if available < need - have:
+        raise StepError(
+            f"{have} of {need} huge pages of 2 MiB, and memory for {available} more; {advice}"
+        )
+    say("huge pages", f"raising their number from {have} to {need} (2 MiB each)")
+    try:
+        for _ in range(3):
+            HUGE_COUNT.write_text(str(need))
+            got = int(HUGE_COUNT.read_text())
+            if got >= need:
+                return
+            for knob in ("drop_caches", "compact_memory"):
+                Path("/proc/sys/vm", knob).write_text("1")
+            time.sleep(0.5)
+        HUGE_COUNT.write_text(str(have))
+    except OSError as error:
+        raise StepError(
+            f"{have} of {need} huge pages, and no more to be had from here ({error.strerror});"
+            f" on the host: sysctl vm.nr_hugepages={need}"
+        ) from error
+    raise StepError(f"only {got} of {need} huge pages of 2 MiB can be had; {advice}")
 
 
 def build() -> None:
@@ -205,26 +219,27 @@ def _mtime(path: Path) -> int:
 
 def venv() -> None:
     """Make .venv with this package, as an editable install, and everything its tests need."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - an old interpreter must get a plain answer
-        raise StepError("Python is older than 3.11; install a newer one")
     target = ROOT / ".venv"
-    version = ".".join(map(str, sys.version_info[:3]))
-    key = digest(ROOT / "pyproject.toml", sys.executable, version, str(ROOT))
-    stamp = target / ".complete"
-    if stamp_matches(stamp, key):
+    python = digest(sys.executable, sys.version, str(ROOT))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    key = digest(python, repr(project["build-system"]), repr(project["project"]))
+    if stamp_matches(target / ".complete", key):
         return
-    say("python", f"making .venv with Python {version}")
-    run(
-        [sys.executable, "-m", "venv", "--clear", target],
-        doing="making .venv",
-        hint="as root: apt-get install python3-venv",
-    )
+    if not stamp_matches(target / ".python", python):
+        say("python", f"making .venv with Python {sys.version.split()[0]}")
+        run(
+            [sys.executable, "-m", "venv", "--clear", target],
+            doing="making .venv",
+            hint="as root: apt-get install python3-venv",
+        )
+        write_stamp(target / ".python", python)
+    say("python", "installing this package and what it needs into .venv")
     run(
         [target / "bin/python", "-m", "pip", "install", "-q", "-e", ".[dev]"],
         doing="installing Python packages",
         hint="check that pip reaches its package index",
     )
-    write_stamp(stamp, key)
+    write_stamp(target / ".complete", key)
 
 
 def everything() -> None:
@@ -246,6 +261,8 @@ def build_only() -> None:
 
 def install_all() -> None:
     """Put the driver and the tools into the system."""
+    if not is_root():
+        raise StepError("installing needs root; run 'make install' as root")
     build_only()
     install.install()
 

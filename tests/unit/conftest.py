@@ -178,9 +178,7 @@ class FakeSwitch(Peer):
 
     def want(self, peer: FakeSwitch, rules: int = 1) -> None:
         self.send(
-            protocol.Want(
-                port_id=self.region.region_id, peer_id=peer.region.region_id, rules=rules
-            )
+            protocol.Want(port_id=self.region.region_id, peer_id=peer.region.region_id, rules=rules)
         )
 
     def close(self) -> None:
@@ -262,8 +260,10 @@ class Lab:
         log = (self.rundir / "highwayd.log").open("ab")
         with log:
             self.daemon = subprocess.Popen(
-                [sys.executable, "-m", "ovs_highway.agent.daemon", "--rundir", str(self.rundir)]
-                + ["--ovs-rundir", str(self.ovs_rundir)],
+                [
+                    *(sys.executable, "-m", "ovs_highway.agent.daemon"),
+                    *("--rundir", str(self.rundir), "--ovs-rundir", str(self.ovs_rundir)),
+                ],
                 stderr=log,
             )
         wait_for(self.answers, "highwayd answers")
@@ -307,9 +307,7 @@ class Lab:
         return peer
 
     def link_files(self) -> list[Path]:
-        return [
-            path for files in region.region_paths(self.tag, "link").values() for path in files
-        ]
+        return [path for files in region.region_paths(self.tag, "link").values() for path in files]
 
     def close(self) -> None:
         for peer in self.peers:

@@ -37,6 +37,7 @@ HEALTHY = Facts(
     installed=PLUGIN,
     dpdk_version="22.11.11",
     vswitchd=Path("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"),
+    vswitchd_version="3.1.0",
     ovs_rundir=Path("/var/run/openvswitch"),
     switch=SWITCH,
     highwayd=True,

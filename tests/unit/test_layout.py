@@ -40,7 +40,9 @@ def test_sizes_and_offsets_are_those_of_a_c_compiler(tmp_path: Path) -> None:
     program = tmp_path / "layout"
     subprocess.run([compiler, "-Wall", "-Werror", "-o", program, source], check=True)
     output = subprocess.run([program], check=True, capture_output=True, text=True).stdout
-    theirs = {name: int(value) for name, value in (line.split("|") for line in output.split("\n") if line)}
+    theirs = {
+        name: int(value) for name, value in (line.split("|") for line in output.split("\n") if line)
+    }
     assert len(mine) > 150
     assert theirs == mine
 
@@ -53,7 +55,8 @@ def test_constants_are_those_of_a_c_compiler(tmp_path: Path) -> None:
     body = "\n".join(f'printf("%llu\\n", (unsigned long long){name});' for name in names)
     source = tmp_path / "constants.c"
     source.write_text(
-        f'#include <stdio.h>\n#include "{paths.header()}"\nint main(void) {{\n{body}\nreturn 0; }}\n',
+        f'#include <stdio.h>\n#include "{paths.header()}"\n'
+        f"int main(void) {{\n{body}\nreturn 0; }}\n",
         encoding="utf-8",
     )
     compiler = shutil.which("cc") or shutil.which("gcc")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The link reconciler: single stories, and random ones whose invariants are checked all the time."""
+"""The link reconciler: single stories, and random ones with invariants checked all the time."""
 
 from __future__ import annotations
 
@@ -244,7 +244,9 @@ def test_a_vnf_that_dies_takes_its_link_with_it(dead: str) -> None:
     actions = world.run()
     other = "b" if dead == "a" else "a"
     assert [action for action in actions if isinstance(action, Remove)] == [
-        Remove(link_id=link_id, end="ab".index(other), port=other, text=f"the VNF at {dead} went away")
+        Remove(
+            link_id=link_id, end="ab".index(other), port=other, text=f"the VNF at {dead} went away"
+        )
     ]
     assert world.run(1) == []
     world.answer()

@@ -34,9 +34,7 @@ MESSAGES: list[Message] = [
 
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "int": st.integers(0, (1 << 32) - 1),
-    "str": st.text(
-        st.characters(exclude_categories=("C", "Z")), max_size=15
-    ),
+    "str": st.text(st.characters(exclude_categories=("C", "Z")), max_size=15),
     "Role": st.sampled_from(Role),
     "Status": st.sampled_from(Status),
 }
@@ -45,9 +43,7 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
 @st.composite
 def any_message(draw: st.DrawFn) -> Message:
     kind = type(draw(st.sampled_from(MESSAGES)))
-    return kind(
-        **{f.name: draw(_VALUES[str(f.type)]) for f in dataclasses.fields(kind)}
-    )
+    return kind(**{f.name: draw(_VALUES[str(f.type)]) for f in dataclasses.fields(kind)})
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)

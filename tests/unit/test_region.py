@@ -135,10 +135,10 @@ def test_a_link_region_is_read_as_it_was_made(tmp_path: Path) -> None:
             assert other.n_queues == (2, 3)
             assert other.region_id == 0xABC
             assert other.rings.size == 2048
-            assert other.phase is Phase.NEW
-            assert int(other.raw.active_ns) == 0
+            before, when = other.phase, int(other.raw.active_ns)
+            assert (before, when) == (Phase.NEW, 0)
             link.phase = Phase.ACTIVE
-            assert other.phase is Phase.ACTIVE
+            assert other.phase == Phase.ACTIVE
             assert int(other.raw.active_ns) >= other.created_ns > 0
         assert link.path.name == f"ovs-highway-{TAG}-link-0000000000000abc"
         assert link.path.stat().st_mode & 0o777 == 0o600
@@ -260,7 +260,7 @@ def test_a_port_file_under_another_name_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / region.region_name(TAG, "port", "vnf1")
     make_port_file(path, name="other", tag=TAG)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(region, "region_dirs", lambda: [tmp_path])
+        patch.setattr("ovs_highway.region._files.region_dirs", lambda: [tmp_path])
         found, problems = region.open_ports(TAG)
     assert found == {}
     assert "vnf1" in problems[0]

@@ -198,6 +198,16 @@ highway_vnf_link_add(struct highway_port *port, int fd, const struct highway_msg
 	}
 	port->links[slot] = link;
 	port->n_links++;
+	/* The queues must know the link before the other end may send: a mark for a link that
+	 * they do not know would be lost on them.
+	 */
+	if (port->view != NULL && highway_view_renew(port) != 0) {
+		port->links[slot] = NULL;
+		port->n_links--;
+		snprintf(why, len, "no memory in the VNF");
+		ret = -ENOMEM;
+		goto free_link;
+	}
 	end_of(link, link->end)->epoch = port->epoch;
 	end_of(link, link->end)->max_frame = HIGHWAY_MAX_FRAME;
 	end_of(link, link->end)->rx_ready = port->started;
@@ -208,6 +218,7 @@ highway_vnf_link_add(struct highway_port *port, int fd, const struct highway_msg
 
 bad_ring:
 	snprintf(why, len, "a ring of the link has impossible indexes");
+free_link:
 	rte_free(link);
 unmap:
 	highway_unmap(&map);

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 from dataclasses import dataclass, field
 from functools import partial
@@ -163,10 +164,14 @@ class Highwayd:
             serve = partial(self._sessions.serve_vnf, name)
             self._listeners[name] = Listener(path, serve, self._group)
 
-    async def _delete(self, port: Port) -> None:
+    def _say_gone(self, port: Port) -> None:
+        """Tell the VNF of a deleted port; it has a while to let go of it."""
         if port.vnf is not None:
             ident = port.region.region_id
             port.vnf.channel.send(protocol.PortGone(port_id=ident, region_id=ident))
+        self._group.create_task(self._retire_later(port), name=f"retire {port.name}")
+
+    async def _retire_later(self, port: Port) -> None:
         await asyncio.sleep(_GONE_PAUSE)
         self._retire(port)
 
@@ -193,6 +198,9 @@ class Highwayd:
     async def _renew_leases(self) -> None:
         while True:
             self.ports.every_second()
+            # Its time tells the `highway` command for how long highwayd has been away.
+            with contextlib.suppress(OSError):
+                os.utime(self._config.rundir / "highwayd.pid")
             await asyncio.sleep(1)
 
     # Links -------------------------------------------------------------------------------------
@@ -217,7 +225,7 @@ class Highwayd:
     def _tick(self, now: float, *, news: bool) -> None:
         self.ports.check_grace(now)
         for port in self.ports.deleted(now):
-            self._group.create_task(self._delete(port), name=f"delete {port.name}")
+            self._say_gone(port)
         facts = self.ports.facts()
         due = now - self._last_round >= _RECONCILE_AT_LEAST
         if not (news or due or facts != self._last_facts or not self.links.settled):

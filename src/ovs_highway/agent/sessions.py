@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 HELLO_TIMEOUT: Final = 5.0
 """Seconds that a new connection has to say who it is."""
 
+_MAX_REFUSED: Final = 255
+_REFUSED_PAUSE: Final = 60.0
+
 _LOG_LEVELS: Final = {5: logging.WARNING, 6: logging.INFO, 7: logging.INFO, 8: logging.DEBUG}
 
 
@@ -60,6 +63,8 @@ class Sessions:
         self._links = links
         self._hooks = hooks
         self._numbers = itertools.count(1)
+        self._refusals = LogLimit()
+        self._refused: dict[str, float] = {}
 
     async def serve_switch(self, sock: socket.socket) -> None:
         """Serve one connection to switch.sock, for the life of a port's switch side.
@@ -222,7 +227,11 @@ class Sessions:
                     raise _unexpected(message, who)
 
     def _refuse(self, channel: Channel, hello: Hello, status: Status, text: str) -> None:
-        log.warning("refused: %s", text)
+        # Drivers that were refused try again, up to ten times a second.
+        now = asyncio.get_running_loop().time()
+        if now - self._refused.get(text, -_REFUSED_PAUSE) >= _REFUSED_PAUSE and self._refusals():
+            log.warning("refused: %s", text)
+            self._refused = {**dict([*self._refused.items()][-_MAX_REFUSED:]), text: now}
         channel.send(protocol.Welcome(port_id=hello.port_id, status=status, text=text))
 
 

@@ -88,7 +88,7 @@ def _versions(facts: Facts) -> Iterator[Check]:
     else:
         yield _fail("DPDK", "not installed", "apt-get install dpdk openvswitch-switch-dpdk")
     if facts.vswitchd is not None:
-        yield _ok("Open vSwitch", f"{facts.vswitchd} is built with DPDK")
+        yield _ok("Open vSwitch", f"{facts.vswitchd_version}, with DPDK: {facts.vswitchd}")
     else:
         yield _fail(
             "Open vSwitch", "no ovs-vswitchd with DPDK", "apt-get install openvswitch-switch-dpdk"
@@ -139,19 +139,20 @@ def _switch(facts: Facts) -> Iterator[Check]:
         )
         return
     config = switch.other_config
+    version = f"OVS {switch.version or facts.vswitchd_version}"
     if not switch.dpdk_initialized:
         advice = "ovs-vsctl set Open_vSwitch . other_config:dpdk-init=true, and restart OVS"
         if config.get("dpdk-init", "false") in ("true", "try"):
             advice = "see ovs-vswitchd.log, and restart OVS"
-        yield _fail("switch", f"OVS {switch.version}: DPDK is not initialised", advice)
+        yield _fail("switch", f"{version}: DPDK is not initialised", advice)
     elif switch.dpdk_version and switch.dpdk_version != facts.dpdk_version:
         yield _warn(
             "switch",
-            f"OVS {switch.version} runs DPDK {switch.dpdk_version}, not {facts.dpdk_version}",
+            f"{version} runs DPDK {switch.dpdk_version}, not {facts.dpdk_version}",
             "restart OVS after updates of DPDK",
         )
     else:
-        yield _ok("switch", f"OVS {switch.version}, DPDK {switch.dpdk_version}")
+        yield _ok("switch", f"{version}, DPDK {switch.dpdk_version}")
     yield from _options(switch)
 
 

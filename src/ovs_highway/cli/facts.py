@@ -69,6 +69,7 @@ class Facts:
     installed: Path | None
     dpdk_version: str
     vswitchd: Path | None
+    vswitchd_version: str
     ovs_rundir: Path
     switch: Switch | None
     highwayd: bool
@@ -96,6 +97,7 @@ def gather() -> Facts:
         installed=next((path for path in installed if path.is_file()), None),
         dpdk_version=dpdk_version(),
         vswitchd=vswitchd,
+        vswitchd_version=_first_version(_output([str(vswitchd), "--version"]) if vswitchd else ""),
         ovs_rundir=ovs_rundir,
         switch=_switch(ovs_rundir),
         highwayd=listens(paths.control_socket()),
@@ -174,6 +176,11 @@ def _switch(ovs_rundir: Path) -> Switch | None:
         dpdk_initialized=up == "true" and _vswitchd_runs(ovs_rundir),
         other_config=map_column(config),
     )
+
+
+def _first_version(text: str) -> str:
+    """Return the first word that looks like a version: `... (Open vSwitch) 3.1.0` is `3.1.0`."""
+    return next((word for word in text.split() if word[0].isdigit()), "")
 
 
 def _vswitchd_runs(ovs_rundir: Path) -> bool:

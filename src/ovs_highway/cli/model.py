@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ovs_highway.region import Gate, LinkRegion, PortRegion, SwitchState, VnfState
 
 _ANSWER: Final = 2.0
+LEASE: Final = 10.0
+"""Seconds without highwayd after which drivers leave the bypass, as in the driver."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +30,14 @@ class AgentView:
     """What highwayd knows beyond the regions; empty if it is not running.
 
     Attributes:
+        away: seconds since it was last there, None if it is or if that is not known.
         ports: its entry for each port, see `agent/control.py`.
         links: phase and reason by pair of ports.
     """
 
     running: bool
     pid: int | None = None
+    away: float | None = None
     version: str = ""
     ovsdb: bool = False
     ports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -130,7 +135,7 @@ def off_reasons(port: PortView) -> list[str]:
         Off.OPERATOR: f"switched off by the operator; turn on with: highway on {name}",
         Off.ALL: "switched off by the operator for all ports; turn on with: highway on --all",
         Off.POLICY: f"policy: {gate.off_text or 'no reason given'}",
-        Off.LEASE: "highwayd has been away for too long; start highwayd",
+        Off.LEASE: "highwayd has been away for too long (lease); start highwayd",
         Off.HOLD: "hold: another thread polls the port, OVS learns its flows anew",
         Off.DOWN: f"port {name} is down",
         Off.SWITCH: "no ovs-vswitchd, and highway-fail-mode is secure",
@@ -154,6 +159,9 @@ def why_off(
     assert other is not None
     if reasons := off_reasons(one):
         return "; ".join(reasons)
+    lapsed = agent.away is not None and agent.away > LEASE
+    if lapsed and not one.gate.standalone:
+        return "highwayd has been away for too long (lease); start highwayd"
     if other.gate.off_switch & Off.DOWN:
         return f"port {receiver} is down"
     for port in (one, other):
@@ -255,6 +263,14 @@ def _closed_ends(link: LinkRegion) -> Iterator[int]:
     return (end for end in (0, 1) if link.end(end).closed)
 
 
+def _away(rundir: Path) -> float | None:
+    """Return for how many seconds highwayd has not renewed its leases."""
+    try:
+        return max(0.0, time.time() - (rundir / "highwayd.pid").stat().st_mtime)
+    except OSError:
+        return None
+
+
 def ask_agent(rundir: Path) -> AgentView:
     """Return what highwayd knows, or an empty view if it does not answer."""
     socket = paths.control_socket(rundir)
@@ -262,7 +278,7 @@ def ask_agent(rundir: Path) -> AgentView:
         show = json.loads(unixctl.call(socket, "highway/show", timeout=_ANSWER))
         links = json.loads(unixctl.call(socket, "highway/links", timeout=_ANSWER))
     except (CommandError, ValueError):
-        return AgentView(running=False)
+        return AgentView(running=False, away=_away(rundir))
     return AgentView(
         running=True,
         pid=show["pid"],
