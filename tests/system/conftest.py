@@ -19,6 +19,7 @@ from ovs_highway import paths
 from ovs_highway.errors import SetupError
 from ovs_highway.lab import Sandbox
 from ovs_highway.lab.sandbox import find_vswitchd
+from tests.system.scene import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -96,3 +97,10 @@ def sandbox() -> Iterator[Sandbox]:
     """A switch with the driver and highwayd, for all tests of a module; without any bridge."""
     with Sandbox() as switch:
         yield switch
+
+
+@pytest.fixture
+def scene(sandbox: Sandbox) -> Iterator[Scene]:
+    """An empty bridge `br0` in the module's sandbox."""
+    with Scene(sandbox) as scene:
+        yield scene

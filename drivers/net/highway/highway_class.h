@@ -4,9 +4,8 @@
 
 /**
  * @file
- * From a frame to the bypass rule that it matches. A classifier is built once, by the control
- * thread, and only read afterwards. What it says must equal OVS's own verdict (miniflow_extract()
- * in OVS's lib/flow.c): a frame that cannot be parsed for certain matches nothing.
+ * From a frame's key to the bypass rule that it matches. A classifier is built once, by the
+ * control thread, and only read afterwards.
  */
 
 #ifndef HIGHWAY_CLASS_H
@@ -15,18 +14,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <rte_mbuf.h>
+#include <rte_hash_crc.h>
 
 #include "highway_shm.h"
 
 #define HIGHWAY_KEY_WORDS 8 /* struct highway_key as 64-bit words */
 
+/** A key as it is compared: whole words, so that none is read sooner than it is written. */
+union highway_key_words {
+	struct highway_key key;
+	uint64_t words[HIGHWAY_KEY_WORDS];
+};
+
 /** A rule as a sender keeps it. */
 struct highway_class_rule {
-	union {
-		struct highway_key key; /**< masked */
-		uint64_t words[HIGHWAY_KEY_WORDS];
-	};
+	union highway_key_words match; /**< masked */
 	const uint64_t *live;	/**< the rule's word in shared memory; equals generation, or it is gone */
 	uint64_t generation;
 	uint64_t born;		/**< version of the first view that had the rule on this link */
@@ -37,11 +39,9 @@ struct highway_class_rule {
 
 /** The rules of one mask. */
 struct highway_class_group {
-	union {
-		struct highway_key mask;
-		uint64_t words[HIGHWAY_KEY_WORDS];
-	};
+	union highway_key_words mask;
 	uint32_t n_rules;
+	uint32_t first;		/**< its only rule, if n_rules is 1 */
 	uint32_t bucket_mask;	/**< number of buckets - 1 */
 	uint32_t *buckets;	/**< index into rules + 1, or 0; open addressing */
 	uint8_t n_used;		/**< words of the mask that are not 0 ... */
@@ -69,16 +69,75 @@ int highway_classifier_build(struct highway_classifier *classifier,
 			     const struct highway_key *masks, uint32_t n);
 void highway_classifier_free(struct highway_classifier *classifier);
 
-/**
- * Parse a frame.
- *
- * @return false if it cannot be parsed for certain to this depth.
- */
-bool highway_key_extract(const struct rte_mbuf *mbuf, enum highway_class_depth depth,
-			 struct highway_key *key);
+static inline uint32_t
+highway_group_hash(const struct highway_class_group *group, const uint64_t *words)
+{
+	uint32_t hash = 0;
+	int i;
 
-/** The one rule for this key; NULL if there is none, or if two of them disagree. */
-const struct highway_class_rule *
-highway_classify(const struct highway_classifier *classifier, const struct highway_key *key);
+	for (i = 0; i < group->n_used; i++) {
+		int w = group->used[i];
+
+		hash = rte_hash_crc_8byte(words[w] & group->mask.words[w], hash);
+	}
+	return hash;
+}
+
+static inline bool
+highway_group_equal(const struct highway_class_group *group, const uint64_t *words,
+		    const struct highway_class_rule *rule)
+{
+	uint64_t differ = 0;
+	int i;
+
+	for (i = 0; i < group->n_used; i++) {
+		int w = group->used[i];
+
+		differ |= (words[w] & group->mask.words[w]) ^ rule->match.words[w];
+	}
+	return differ == 0;
+}
+
+/** The rule of a group that a key matches, NULL if none does. */
+static inline const struct highway_class_rule *
+highway_group_find(const struct highway_classifier *c, const struct highway_class_group *group,
+		   const uint64_t *words)
+{
+	const struct highway_class_rule *rule;
+	uint32_t at, index;
+
+	if (group->n_rules == 1) {
+		rule = &c->rules[group->first];
+		return highway_group_equal(group, words, rule) ? rule : NULL;
+	}
+	at = highway_group_hash(group, words) & group->bucket_mask;
+	while ((index = group->buckets[at]) != 0) {
+		rule = &c->rules[index - 1];
+		if (highway_group_equal(group, words, rule))
+			return rule;
+		at = (at + 1) & group->bucket_mask;
+	}
+	return NULL;
+}
+
+/** The one rule for a key; NULL if there is none, or if two of them disagree. */
+static inline const struct highway_class_rule *
+highway_classify(const struct highway_classifier *c, const union highway_key_words *key)
+{
+	const struct highway_class_rule *found = NULL;
+	uint32_t i;
+
+	for (i = 0; i < c->n_groups; i++) {
+		const struct highway_class_rule *rule =
+			highway_group_find(c, &c->groups[i], key->words);
+
+		if (rule == NULL)
+			continue;
+		if (found != NULL && found->link != rule->link)
+			return NULL;
+		found = rule;
+	}
+	return found;
+}
 
 #endif /* HIGHWAY_CLASS_H */

@@ -157,7 +157,7 @@ collect_rules(struct highway_port *port, struct highway_view *view)
 		apply_mask(&rule.key, &rule.mask);
 		masks[n] = rule.mask;
 		rules[n] = (struct highway_class_rule){
-			.key = rule.key,
+			.match.key = rule.key,
 			.live = &table[slot].live,
 			.generation = rule.generation,
 			.born = birth_of(port, slot, &rule, link, view->version),

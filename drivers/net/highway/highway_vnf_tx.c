@@ -15,6 +15,7 @@
 
 #include "highway.h"
 #include "highway_copy.h"
+#include "highway_extract.h"
 #include "highway_presence.h"
 
 /** What is counted for one rule within a burst. */
@@ -253,14 +254,14 @@ send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 	for (i = 0; i < n; i++) {
 		const struct highway_class_rule *rule = NULL;
 		struct rte_mbuf *mbuf = pkts[i];
-		struct highway_key key;
+		union highway_key_words key;
 		int taken = -1;
 
 		if (unlikely(!highway_frame_ok(mbuf))) {
 			txq->errors++;
 			continue;
 		}
-		if (likely(highway_key_extract(mbuf, classifier->depth, &key)))
+		if (likely(highway_extract(mbuf, classifier->depth, &key)))
 			rule = highway_classify(classifier, &key);
 		if (rule != NULL)
 			taken = put_bypass(txq, view, rule, mbuf);

@@ -243,7 +243,8 @@ class Links:
         asked = link.phase is Phase.LEAVING
         link.sessions[end], link.ends[end] = session, _End.GONE
         if not asked:
-            reason = f"closed by the VNF at {port}: {text or 'no reason given'}"
+            how = "given up" if ok else "closed"
+            reason = f"{how} by the VNF at {port}: {text or 'no reason given'}"
             if not ok:
                 self._fail(link, reason, now)
             self._leave(link, reason, now)

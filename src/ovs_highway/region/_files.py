@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,8 @@ from ovs_highway.errors import RegionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+log = logging.getLogger("ovs_highway.region")
 
 _SHM_DIR: Final = Path("/dev/shm")
 
@@ -67,7 +70,11 @@ def open_file(path: Path, *, writable: bool) -> int:
 
 
 def allocate(name: str, size: int, dirs: Sequence[Path]) -> tuple[Path, int]:
-    """Make a file of at least `size` bytes whose memory is really there; return path and fd."""
+    """Make a file of at least `size` bytes whose memory is really there; return path and fd.
+
+    Raises:
+        RegionError: none of the places has room for it.
+    """
     problems = []
     for folder in dirs:
         path = folder / name
@@ -87,6 +94,7 @@ def allocate(name: str, size: int, dirs: Sequence[Path]) -> tuple[Path, int]:
             unlink_region(path)
             no_space = error.errno == errno.ENOSPC
             problems.append(f"{folder}: {'no memory left' if no_space else error.strerror}")
+            log.info("region %s: %s", name, problems[-1])
             continue
         return path, fd
     raise RegionError(f"no memory for a region of {size >> 10} KiB ({'; '.join(problems)})")

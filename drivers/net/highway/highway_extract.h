@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the ovs-highway authors
+ */
+
+/**
+ * @file
+ * From a frame to its key. What this says must equal OVS's own verdict (miniflow_extract() in
+ * OVS's lib/flow.c): a frame that cannot be parsed for certain has no key and takes the normal
+ * way.
+ *
+ * The key is put together in registers and stored as whole words: stores of single fields that are
+ * read back as words would stall the processor at each packet.
+ */
+
+#ifndef HIGHWAY_EXTRACT_H
+#define HIGHWAY_EXTRACT_H
+
+#include <netinet/in.h>
+#include <string.h>
+
+#include <rte_byteorder.h>
+#include <rte_ether.h>
+#include <rte_mbuf.h>
+
+#include "highway_class.h"
+
+#if RTE_BYTE_ORDER != RTE_LITTLE_ENDIAN
+#error "keys are put together for little-endian machines"
+#endif
+
+/* Where the fields of struct highway_key stand in its words, in bits. */
+#define HIGHWAY_W1_TCI 48
+#define HIGHWAY_W2_PROTO 16
+#define HIGHWAY_W2_TOS 24
+#define HIGHWAY_W2_TTL 32
+#define HIGHWAY_W2_TCP_FLAGS 48
+#define HIGHWAY_W1_UNTAGGED UINT64_C(0x0000ffffffffffff)
+
+#define HIGHWAY_VLAN_PRESENT RTE_BE16(0x1000)
+#define HIGHWAY_FIRST_ETHER_TYPE 0x600	/* below: a length, and an LLC frame */
+#define HIGHWAY_MAX_PADDING 255		/* OVS takes more behind the IP length for an error */
+#define HIGHWAY_ETH_LEN 14
+#define HIGHWAY_TAG_LEN 4
+#define HIGHWAY_IPV4_LEN 20
+#define HIGHWAY_IPV6_LEN 40
+#define HIGHWAY_TCP_LEN 20
+#define HIGHWAY_SCTP_LEN 12
+#define HIGHWAY_UDP_LEN 8
+#define HIGHWAY_ICMP_LEN 8
+
+static inline uint64_t
+highway_load64(const uint8_t *at)
+{
+	uint64_t value;
+
+	memcpy(&value, at, sizeof(value));
+	return value;
+}
+
+static inline uint32_t
+highway_load32(const uint8_t *at)
+{
+	uint32_t value;
+
+	memcpy(&value, at, sizeof(value));
+	return value;
+}
+
+static inline uint16_t
+highway_load16(const uint8_t *at)
+{
+	uint16_t value;
+
+	memcpy(&value, at, sizeof(value));
+	return value;
+}
+
+static inline bool
+highway_is_tpid(uint16_t type)
+{
+	return type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
+}
+
+/* Layer 4 of `size` bytes, bounded by the IP length and not by the frame; adds to w2, w3. */
+static inline bool
+highway_extract_l4(const uint8_t *l4, uint32_t size, uint8_t proto, uint64_t *w2, uint64_t *w3)
+{
+	uint32_t header_len;
+
+	switch (proto) {
+	case IPPROTO_TCP:
+		if (size < HIGHWAY_TCP_LEN)
+			return false;
+		header_len = (uint32_t)(l4[12] >> 4) * 4;
+		if (header_len < HIGHWAY_TCP_LEN || header_len > size)
+			return false;
+		*w2 |= (uint64_t)(highway_load16(l4 + 12) & RTE_BE16(0x0fff)) <<
+		       HIGHWAY_W2_TCP_FLAGS;
+		break;
+	case IPPROTO_UDP:
+		if (size < HIGHWAY_UDP_LEN)
+			return false;
+		break;
+	case IPPROTO_SCTP:
+		if (size < HIGHWAY_SCTP_LEN)
+			return false;
+		break;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		if (size < HIGHWAY_ICMP_LEN)
+			return false;
+		/* OVS keeps type and code as if they were ports. */
+		*w3 = (uint64_t)l4[0] << 8 | (uint64_t)l4[1] << 24;
+		return true;
+	default:
+		return true;
+	}
+	*w3 = highway_load32(l4); /* both ports */
+	return true;
+}
+
+static inline bool
+highway_extract_ipv4(const uint8_t *l3, uint32_t size, uint32_t readable,
+		     enum highway_class_depth depth, uint64_t *w)
+{
+	uint32_t header_len, total_len;
+	uint64_t w2 = w[2], w3 = 0;
+
+	if (unlikely(readable < HIGHWAY_IPV4_LEN || (l3[0] >> 4) != 4))
+		return false;
+	header_len = (l3[0] & 0xf) * 4U;
+	total_len = rte_be_to_cpu_16(highway_load16(l3 + 2));
+	if (unlikely(header_len < HIGHWAY_IPV4_LEN || header_len > total_len ||
+		     total_len > size || size - total_len > HIGHWAY_MAX_PADDING))
+		return false;
+	/* One datagram's fragments fall into two classes: all of them take the normal way. */
+	if (unlikely((highway_load16(l3 + 6) & RTE_BE16(0x3fff)) != 0))
+		return false;
+	w2 |= (uint64_t)l3[9] << HIGHWAY_W2_PROTO | (uint64_t)l3[1] << HIGHWAY_W2_TOS |
+	      (uint64_t)l3[8] << HIGHWAY_W2_TTL;
+	if (depth == HIGHWAY_DEPTH_L4) {
+		if (unlikely(readable < header_len + HIGHWAY_TCP_LEN && readable < size))
+			return false;
+		if (unlikely(!highway_extract_l4(l3 + header_len, total_len - header_len, l3[9],
+						 &w2, &w3)))
+			return false;
+	}
+	w[2] = w2;
+	w[3] = w3;
+	w[4] = highway_load32(l3 + 12);
+	w[5] = 0;
+	w[6] = highway_load32(l3 + 16);
+	w[7] = 0;
+	return true;
+}
+
+static inline bool
+highway_extract_ipv6(const uint8_t *l3, uint32_t size, uint32_t readable,
+		     enum highway_class_depth depth, uint64_t *w)
+{
+	uint64_t w2 = w[2], w3 = 0;
+	uint32_t payload_len;
+
+	if (readable < HIGHWAY_IPV6_LEN || (l3[0] >> 4) != 6)
+		return false;
+	payload_len = rte_be_to_cpu_16(highway_load16(l3 + 4));
+	if (payload_len > size - HIGHWAY_IPV6_LEN ||
+	    size - HIGHWAY_IPV6_LEN - payload_len > HIGHWAY_MAX_PADDING)
+		return false;
+	switch (l3[6]) {
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_FRAGMENT:
+	case IPPROTO_ESP:
+	case IPPROTO_AH:
+	case IPPROTO_NONE:
+	case IPPROTO_DSTOPTS:
+	case 135: /* mobility */
+	case 139: /* host identity */
+	case 140: /* shim6 */
+		return false;
+	}
+	w2 |= (uint64_t)l3[6] << HIGHWAY_W2_PROTO |
+	      (uint64_t)(uint8_t)(l3[0] << 4 | l3[1] >> 4) << HIGHWAY_W2_TOS |
+	      (uint64_t)l3[7] << HIGHWAY_W2_TTL;
+	if (depth == HIGHWAY_DEPTH_L4) {
+		if (readable < HIGHWAY_IPV6_LEN + HIGHWAY_TCP_LEN && readable < size)
+			return false;
+		if (!highway_extract_l4(l3 + HIGHWAY_IPV6_LEN, payload_len, l3[6], &w2, &w3))
+			return false;
+	}
+	w[2] = w2;
+	w[3] = w3;
+	w[4] = highway_load64(l3 + 8);
+	w[5] = highway_load64(l3 + 16);
+	w[6] = highway_load64(l3 + 24);
+	w[7] = highway_load64(l3 + 32);
+	return true;
+}
+
+/**
+ * Parse a frame.
+ *
+ * @return false if it cannot be parsed for certain to this depth
+ */
+static inline bool
+highway_extract(const struct rte_mbuf *mbuf, enum highway_class_depth depth,
+		union highway_key_words *key)
+{
+	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	uint32_t readable = mbuf->data_len, size = mbuf->pkt_len, l3 = HIGHWAY_ETH_LEN;
+	uint64_t *w = key->words, w1;
+	uint16_t type;
+
+	if (unlikely(readable < HIGHWAY_ETH_LEN + HIGHWAY_TAG_LEN))
+		return false;
+	w1 = highway_load64(frame + 8) & HIGHWAY_W1_UNTAGGED;
+	type = (uint16_t)(w1 >> 32);
+	w[2] = 0;
+	if (unlikely(highway_is_tpid(type))) {
+		uint16_t tci = highway_load16(frame + 14) | HIGHWAY_VLAN_PRESENT;
+
+		w[2] = type; /* the tag's */
+		type = highway_load16(frame + 16);
+		if (highway_is_tpid(type))
+			return false;
+		w1 = (w1 & 0xffffffff) | (uint64_t)type << 32 | (uint64_t)tci << HIGHWAY_W1_TCI;
+		l3 += HIGHWAY_TAG_LEN;
+	}
+	if (unlikely(rte_be_to_cpu_16(type) < HIGHWAY_FIRST_ETHER_TYPE))
+		return false;
+	w[0] = highway_load64(frame);
+	w[1] = w1;
+	if (depth != HIGHWAY_DEPTH_L2) {
+		if (likely(type == RTE_BE16(RTE_ETHER_TYPE_IPV4)))
+			return highway_extract_ipv4(frame + l3, size - l3, readable - l3, depth, w);
+		if (type == RTE_BE16(RTE_ETHER_TYPE_IPV6))
+			return highway_extract_ipv6(frame + l3, size - l3, readable - l3, depth, w);
+	}
+	memset(&w[3], 0, 5 * sizeof(w[0]));
+	return true;
+}
+
+#endif /* HIGHWAY_EXTRACT_H */

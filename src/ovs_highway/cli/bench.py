@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`highway bench`: measure the highway and its peers on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ovs_highway.bench import quick as suite
+from ovs_highway.bench.record import check_writable, write_json
+from ovs_highway.bench.schedule import MIN_ROUNDS
+from ovs_highway.cli.table import print_table
+from ovs_highway.errors import SetupError
+
+if TYPE_CHECKING:
+    from ovs_highway.bench.quick import Sample
+    from ovs_highway.bench.schedule import Turn
+
+_SECONDS: Final = 2.0
+
+
+@click.group()
+def bench() -> None:
+    """Measure the highway and its peers, side by side."""
+
+
+@bench.command()
+@click.option(
+    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=MIN_ROUNDS),
+    default=MIN_ROUNDS,
+    show_default=True,
+    help="How often each alternative has its turn.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.5, max=600),
+    default=_SECONDS,
+    show_default=True,
+    help="How long each measurement counts.",
+)
+def quick(path: Path | None, rounds: int, seconds: float) -> None:
+    """Bypass beside memif, normal channel beside vhost-user: 64-byte packets, stock testpmd.
+
+    Takes a private switch, as 'highway sandbox' does, and a few minutes. Rates are medians of
+    what receivers counted, in million packets per second.
+    """
+    if os.geteuid() != 0:
+        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
+    if path is not None:
+        check_writable(path)
+
+    def tell(turn: Turn, sample: Sample) -> None:
+        held = sample.disturbance
+        note = f", disturbed {held:.0%}" if held > suite.DISTURBED else ""
+        line = f"round {turn.round} of {rounds}: {turn.name} {sample.mpps:.2f} Mpps{note}"
+        click.echo(line, err=True)
+
+    result = suite.run(rounds=rounds, seconds=seconds, tell=tell)
+    _print(result)
+    if path is not None:
+        write_json(path, result)
+        click.echo(f"raw results: {path}", err=True)
+
+
+def _print(result: dict[str, Any]) -> None:
+    rows = []
+    for name, found in result["alternatives"].items():
+        mpps = found["mpps"]
+        rows.append(
+            [
+                name,
+                f"{mpps['median']:.2f}",
+                f"{mpps['q1']:.2f} to {mpps['q3']:.2f}",
+                f"{mpps['low']:.2f} to {mpps['high']:.2f}",
+                found["what"],
+            ]
+        )
+    print_table(["", "Mpps", "quartiles", "range", "what"], rows)
+    for first, second in (("bypass", "memif"), ("normal", "vhostuser")):
+        ratio = result[f"ratio_{first}_{second}"]
+        click.echo(f"{first} / {second}: " + ("-" if ratio is None else f"{ratio:.2f}"))
+    for note in result["notes"]:
+        click.echo(f"note: {note}")
+
+
+def register(group: click.Group) -> None:
+    """Add the command to a group."""
+    group.add_command(bench)
