@@ -34,6 +34,7 @@
 
 #define HIGHWAY_DRIVER_VERSION "0.1.0"
 #define HIGHWAY_GATE_TIMEOUT_S 5	/* the longest that a receiver waits for a mark */
+#define HIGHWAY_MAX_PASSES 16	/* rounds over a ring per burst, whatever a peer puts into it */
 #define HIGHWAY_LEASE_S 10		/* highwayd away for longer: back to the normal channel */
 
 /** Held by every control call and by the control thread; never by a burst function. */
@@ -117,6 +118,7 @@ struct highway_view {
 	uint64_t switch_epoch;
 	uint32_t change;	/**< gate.change when it was made */
 	bool up;		/**< the port is up: something may be sent */
+	bool receiving;		/**< the port is not set down: something may be received */
 	bool switch_here;	/**< somebody reads the normal channel */
 	bool lease_good;	/**< highwayd lives, or need not */
 	bool bypass_on;		/**< no reason to stay off the bypass */
@@ -143,7 +145,9 @@ struct highway_vnf_txq {
 	struct highway_producer normal;
 	uint64_t view_version;		/**< of the last burst */
 	uint64_t switch_epoch;
+	enum highway_class_depth depth;	/**< of that burst's view */
 	uint64_t leave_mask;		/**< links to leave before the next normal packet */
+	uint64_t touched;		/**< links with something to publish at the burst's end */
 	uint64_t entered_mask;		/**< links with `entered` set */
 	int enter_slot;			/**< link with an unfinished Enter, -1 = none */
 	uint64_t enter_link;		/**< its id */
@@ -161,6 +165,7 @@ struct highway_vnf_rxq {
 	struct highway_presence presence;
 	struct highway_consumer normal;
 	uint32_t turn;			/**< where the round over links begins */
+	uint32_t round;			/**< where the round over a link's rings begins */
 	uint32_t empty_polls;
 	/* A Leave that holds the normal ring until the bypass ring is empty up to `until`. */
 	struct {
@@ -170,6 +175,7 @@ struct highway_vnf_rxq {
 		uint64_t until;
 		uint64_t since_tsc;
 	} hold;
+	uint64_t errors;		/**< frames that no mbuf could take */
 	struct highway_queue_stats stats; /**< rx half */
 } __rte_cache_aligned;
 
@@ -295,6 +301,7 @@ struct highway_switch {
 	uint64_t told_tsc;		/**< when the region's numbers were last written */
 	bool purge_wanted;		/**< tell highwayd */
 	bool wants_dirty;
+	bool was_reachable;		/**< as last told to the rules that point here */
 	struct highway_switch_rxq rxq;
 	struct highway_switch_txq txq;
 	struct highway_switch_tx tx;
@@ -342,7 +349,8 @@ struct highway_port {
 	uint32_t n_links;
 	struct highway_link *links[HIGHWAY_MAX_LINKS];
 	struct highway_birth *births;	/**< per rule slot */
-	bool links_known;		/**< highwayd has been told of the links */
+	bool fresh;			/**< attached, and not started since */
+	bool broken_logged;
 	uint64_t lease;
 	uint64_t lease_tsc;
 	uint64_t abandoned;		/**< frames left in rings of dead peers */
@@ -369,6 +377,7 @@ void highway_switch_close(struct highway_port *port);
 void highway_switch_set_up(struct highway_port *port);
 void highway_switch_tick(struct highway_port *port);
 void highway_switch_connected(struct highway_port *port);
+bool highway_switch_reachable(const struct highway_port *port);
 void highway_switch_hold(struct highway_port *port);
 void highway_switch_purged(struct highway_port *port, uint32_t token);
 struct highway_port *highway_switch_find(uint64_t region_id);

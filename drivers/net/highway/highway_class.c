@@ -45,10 +45,18 @@ mask_depth(const struct highway_key *m)
 static void
 insert(struct highway_classifier *c, struct highway_class_group *group, uint32_t index)
 {
-	uint32_t at = highway_group_hash(group, c->rules[index].match.words) & group->bucket_mask;
+	struct highway_class_rule *rule = &c->rules[index], *other;
+	uint32_t at = highway_group_hash(group, rule->match.words) & group->bucket_mask;
 
-	while (group->buckets[at] != 0)
-		at = (at + 1) & group->bucket_mask;
+	for (; group->buckets[at] != 0; at = (at + 1) & group->bucket_mask) {
+		other = &c->rules[group->buckets[at] - 1];
+		/* The same pattern twice, to different peers: no frame is short enough for either. */
+		if (other->link != rule->link &&
+		    highway_group_equal(group, other->match.words, rule)) {
+			other->max_frame = 0;
+			rule->max_frame = 0;
+		}
+	}
 	group->buckets[at] = index + 1;
 	group->first = index;
 }

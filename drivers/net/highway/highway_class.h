@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <rte_branch_prediction.h>
 #include <rte_hash_crc.h>
 
 #include "highway_shm.h"
@@ -120,9 +121,10 @@ highway_group_find(const struct highway_classifier *c, const struct highway_clas
 	return NULL;
 }
 
-/** The one rule for a key; NULL if there is none, or if two of them disagree. */
+/** The one rule for a key; NULL if there is none, or if two of them disagree (*conflict). */
 static inline const struct highway_class_rule *
-highway_classify(const struct highway_classifier *c, const union highway_key_words *key)
+highway_classify(const struct highway_classifier *c, const union highway_key_words *key,
+		 bool *conflict)
 {
 	const struct highway_class_rule *found = NULL;
 	uint32_t i;
@@ -133,8 +135,10 @@ highway_classify(const struct highway_classifier *c, const union highway_key_wor
 
 		if (rule == NULL)
 			continue;
-		if (found != NULL && found->link != rule->link)
+		if (unlikely(found != NULL && found->link != rule->link)) {
+			*conflict = true;
 			return NULL;
+		}
 		found = rule;
 	}
 	return found;

@@ -130,8 +130,12 @@ check_role(const char *name, const struct rte_kvargs *args, struct highway_optio
 	unsigned int i;
 
 	if (options->role == HIGHWAY_ROLE_SWITCH) {
-		if (options->port[0] == '\0' &&
-		    (strncmp(name, NAME_PREFIX, strlen(NAME_PREFIX)) != 0 ||
+		if (options->port[0] != '\0') {
+			HW_LOG(ERR, "%s: with role=switch the port is named by the device, "
+			       "net_highway_<port>; leave port= out", name);
+			return -EINVAL;
+		}
+		if ((strncmp(name, NAME_PREFIX, strlen(NAME_PREFIX)) != 0 ||
 		     parse_port(NULL, name + strlen(NAME_PREFIX), options) != 0)) {
 			HW_LOG(ERR, "%s: with role=switch name the device net_highway_<port>, "
 			       "where <port> has letters, digits, '.', '_' or '-' and at most %d "

@@ -62,6 +62,8 @@ arm(struct highway_port *port, struct rte_flow *flow, const struct highway_port 
 {
 	struct highway_rule *rule = rule_at(port, flow->slot);
 
+	/* Nobody takes the new words for part of the rule that was here before. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	rule->generation = ++port->sw->generation;
 	rule->peer_id = flow->peer_id;
 	rule->max_frame = peer->dev->data->mtu + RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
@@ -188,7 +190,7 @@ place(struct highway_port *port, struct rte_flow *flow, struct highway_port *pee
 	highway_account_start(port, flow->slot);
 	flow->state = HIGHWAY_FLOW_SUSPENDED;
 	count_rule(port, flow->peer_id, 1);
-	if (peer->sw->polled)
+	if (highway_switch_reachable(peer))
 		arm(port, flow, peer);
 }
 
@@ -258,18 +260,6 @@ destroy(struct highway_port *port, struct rte_flow *flow)
 	free(flow);
 }
 
-static bool
-known(const struct highway_port *port, const struct rte_flow *wanted)
-{
-	const struct rte_flow *flow;
-
-	TAILQ_FOREACH(flow, &port->sw->flows, next) {
-		if (flow == wanted)
-			return true;
-	}
-	return false;
-}
-
 static int
 flow_destroy(struct rte_eth_dev *dev, struct rte_flow *flow, struct rte_flow_error *error)
 {
@@ -277,7 +267,7 @@ flow_destroy(struct rte_eth_dev *dev, struct rte_flow *flow, struct rte_flow_err
 	int ret = 0;
 
 	pthread_mutex_lock(&highway_lock);
-	if (port->sw != NULL && known(port, flow))
+	if (port->sw != NULL && flow != NULL)
 		destroy(port, flow);
 	else
 		ret = rte_flow_error_set(error, ENOENT, RTE_FLOW_ERROR_TYPE_HANDLE, NULL,
@@ -361,7 +351,7 @@ highway_flow_peer_changed(uint64_t peer_id)
 				continue;
 			if (flow->state == HIGHWAY_FLOW_LIVE)
 				disarm(port, flow);
-			if (peer->sw->polled)
+			if (highway_switch_reachable(peer))
 				arm(port, flow, peer);
 		}
 	}

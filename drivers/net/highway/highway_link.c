@@ -70,19 +70,19 @@ static int
 place_tx(const struct highway_link *link, struct highway_vnf_txq *txq)
 {
 	struct highway_tx_link *tl = &txq->links[link->slot];
+	int ret;
 
 	if (tl->link_id == link->geometry.link_id)
 		return 0;
 	memset(tl, 0, sizeof(*tl));
 	highway_ring_place(&tl->ring.mem, ring_at(link, link->end, txq->queue),
 			   link->geometry.ring_size, link->geometry.ring_data);
-	if (highway_producer_attach(&tl->ring) != 0)
-		return -EBADMSG;
+	ret = highway_producer_attach(&tl->ring);
 	/* A queue that was set up anew has forgotten whether it had left. */
 	tl->left_at = tl->ring.head == 0 ? 0 : UINT64_MAX;
 	tl->peer_id = link->peer_id;
 	tl->link_id = link->geometry.link_id;
-	return 0;
+	return ret;
 }
 
 /** Give queues that were set up after the links their rings. Queues are not running. */
@@ -98,8 +98,10 @@ highway_links_place(struct highway_port *port)
 
 		for (i = 0; link != NULL && i < highway_n_txq(port); i++) {
 			if (i >= link->geometry.n_queues[link->end] ||
-			    place_tx(link, data->tx_queues[i]) != 0)
+			    place_tx(link, data->tx_queues[i]) != 0) {
 				highway_link_fault(link, HIGHWAY_CLOSE_BAD_INDEX);
+				link->usable = false;
+			}
 		}
 	}
 }
@@ -256,18 +258,27 @@ highway_vnf_link_remove(struct highway_port *port, uint64_t link_id)
 	highway_ctrl_link_reply(port, HIGHWAY_MSG_LINK_REMOVED, link_id, 0, HIGHWAY_STATUS_OK, "");
 }
 
-/* Is everything received that the other end will ever have sent? */
+/* Is everything received at this end that the other will ever have sent, and at the other too? */
 static bool
 drained(const struct highway_link *link)
 {
 	const struct highway_link_end *peer = end_of(link, 1 - link->end);
+	bool peer_here = __atomic_load_n(&peer->attached, __ATOMIC_ACQUIRE) != 0;
 	uint32_t i;
 
 	if (link->close != HIGHWAY_CLOSE_NONE)
 		return true;
 	/* Pairs with the store of tx_done in highway_links_tick(). */
-	if (__atomic_load_n(&peer->tx_done, __ATOMIC_ACQUIRE) == 0 && peer->attached != 0)
+	if (__atomic_load_n(&peer->tx_done, __ATOMIC_ACQUIRE) == 0 && peer_here)
 		return false;
+	/* Else what a queue sends from now on, the normal way, might overtake it. */
+	for (i = 0; peer_here && i < link->geometry.n_queues[link->end]; i++) {
+		const struct highway_ring *ring = ring_at(link, link->end, i);
+
+		if (__atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) !=
+		    __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE))
+			return false;
+	}
 	for (i = 0; i < link->n_rx_rings; i++) {
 		const struct highway_consumer *ring = &link->rx[i].ring;
 
@@ -293,7 +304,7 @@ tell_counts(const struct highway_link *link)
 static uint64_t
 count_abandoned(struct highway_port *port, const struct highway_link *link)
 {
-	uint64_t sum = 0;
+	uint64_t sum = 0, index;
 	uint16_t i;
 
 	for (i = 0; i < highway_n_txq(port); i++) {
@@ -303,7 +314,9 @@ count_abandoned(struct highway_port *port, const struct highway_link *link)
 		if (tl->link_id != link->geometry.link_id)
 			continue;
 		highway_producer_refresh(&tl->ring);
-		sum += tl->ring.head - tl->ring.tail_seen;
+		for (index = tl->ring.broken ? tl->ring.head : tl->ring.tail_seen;
+		     index != tl->ring.head; index++)
+			sum += highway_desc_read(&tl->ring.mem, index).kind == HIGHWAY_DESC_PACKET;
 	}
 	return sum;
 }
@@ -381,8 +394,8 @@ highway_links_tick(struct highway_port *port)
 		if (!link->leaving)
 			continue;
 		if (!link->tx_done) {
-			if (port->view != NULL)
-				highway_view_renew(port);
+			if (port->view != NULL && highway_view_renew(port) != 0)
+				continue; /* no memory: try again with the next tick */
 			/* Pairs with drained() at the other end: heads are final now. */
 			__atomic_store_n(&end_of(link, link->end)->tx_done, 1, __ATOMIC_RELEASE);
 			link->tx_done = true;
@@ -390,9 +403,11 @@ highway_links_tick(struct highway_port *port)
 		if (!drained(link) && port->started && rte_rdtsc() - link->leaving_tsc < limit)
 			continue;
 		port->links[slot] = NULL;
+		if (port->view != NULL && highway_view_renew(port) != 0) {
+			port->links[slot] = link;
+			continue;
+		}
 		port->n_links--;
-		if (port->view != NULL)
-			highway_view_renew(port);
 		detach(port, link);
 	}
 	return renew;

@@ -13,6 +13,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <rte_common.h>
@@ -248,12 +249,14 @@ region_folders(char folders[2][PATH_MAX])
 {
 	char line[2 * PATH_MAX], type[64], dir[PATH_MAX];
 	FILE *mounts = fopen("/proc/mounts", "re");
+	struct statfs fs;
 	int n = 0;
 
 	if (mounts != NULL) {
 		while (fgets(line, sizeof(line), mounts) != NULL) {
 			if (sscanf(line, "%*s %4095s %63s", dir, type) != 2 ||
-			    strcmp(type, "hugetlbfs") != 0 || access(dir, W_OK) != 0)
+			    strcmp(type, "hugetlbfs") != 0 || access(dir, W_OK) != 0 ||
+			    statfs(dir, &fs) != 0 || fs.f_bsize > HUGE_PAGE)
 				continue;
 			if (n == 0 || strcmp(dir, "/dev/hugepages") == 0)
 				snprintf(folders[0], PATH_MAX, "%s", dir);
@@ -292,8 +295,10 @@ make_file(const char *path, uint64_t size, int *fd)
 	char fresh[PATH_MAX + 8];
 	int ret;
 
-	snprintf(fresh, sizeof(fresh), "%s.new", path);
-	*fd = open(fresh, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	/* No port's name has a '~'. In /dev/shm, what others have put there is not touched. */
+	snprintf(fresh, sizeof(fresh), "%s~", path);
+	unlink(fresh);
+	*fd = open(fresh, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (*fd < 0)
 		return -errno;
 	/* Allocated now: memory that runs out later would be a SIGBUS in somebody's data path. */
@@ -342,15 +347,21 @@ adopt(const char *path, const char *port, const struct highway_geometry *wanted,
 	struct highway_geometry found;
 	const char *why = NULL;
 	struct stat st;
+	int tries;
 
 	*fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	if (*fd < 0)
 		return -ENOENT;
-	if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
-		close(*fd);
-		return -EBUSY;
+	/* highwayd has the lock for a moment while it deletes the region of a deleted port. */
+	for (tries = 0; flock(*fd, LOCK_EX | LOCK_NB) != 0; tries++) {
+		if (tries == 50) {
+			close(*fd);
+			return -EBUSY;
+		}
+		usleep(1000);
 	}
-	if (fstat(*fd, &st) != 0 || highway_map_fd(map, *fd, (uint64_t)st.st_size) != 0) {
+	if (fstat(*fd, &st) != 0 || st.st_nlink == 0 || st.st_uid != geteuid() ||
+	    highway_map_fd(map, *fd, (uint64_t)st.st_size) != 0) {
 		close(*fd);
 		return -ENOENT;
 	}

@@ -89,6 +89,16 @@ highway_desc_valid(const struct highway_ring_mem *mem, struct highway_desc desc)
 
 /* --------------------------------------------------------------------------------- producer --- */
 
+/** Never write to this ring again: it looks full for good. */
+static inline void
+highway_producer_break(struct highway_producer *p)
+{
+	p->broken = true;
+	p->tail_seen = p->head - p->mem.mask - 1;
+	p->data_head = 0;
+	p->data_tail = 0;
+}
+
 /** Look at the consumer's index again. */
 static inline void
 highway_producer_refresh(struct highway_producer *p)
@@ -97,10 +107,10 @@ highway_producer_refresh(struct highway_producer *p)
 	uint64_t tail = __atomic_load_n(&p->mem.ctl->tail, __ATOMIC_ACQUIRE);
 	struct highway_desc oldest;
 
-	if (tail == p->tail_seen)
+	if (tail == p->tail_seen || unlikely(p->broken))
 		return;
 	if (unlikely(tail < p->tail_seen || tail > p->head)) {
-		p->broken = true;
+		highway_producer_break(p);
 		return;
 	}
 	p->tail_seen = tail;
@@ -112,7 +122,7 @@ highway_producer_refresh(struct highway_producer *p)
 	oldest = highway_desc_read(&p->mem, tail);
 	if (unlikely(oldest.offset >= p->mem.data_len ||
 		     (oldest.offset & (HIGHWAY_GRANULE - 1)) != 0)) {
-		p->broken = true;
+		highway_producer_break(p);
 		return;
 	}
 	p->data_tail = oldest.offset;
@@ -129,16 +139,20 @@ highway_producer_attach(struct highway_producer *p)
 	p->tail_seen = __atomic_load_n(&p->mem.ctl->tail, __ATOMIC_ACQUIRE);
 	p->data_head = 0;
 	p->data_tail = 0;
-	if (p->head - p->tail_seen > (uint64_t)p->mem.mask + 1)
+	if (p->head - p->tail_seen > (uint64_t)p->mem.mask + 1) {
+		highway_producer_break(p);
 		return -EBADMSG;
+	}
 	if (p->head == p->tail_seen)
 		return 0;
 	last = highway_desc_read(&p->mem, p->tail_seen);
 	p->data_tail = last.offset;
 	last = highway_desc_read(&p->mem, p->head - 1);
 	if (!highway_desc_valid(&p->mem, last) || p->data_tail >= p->mem.data_len ||
-	    ((p->data_tail | last.offset) & (HIGHWAY_GRANULE - 1)) != 0)
+	    ((p->data_tail | last.offset) & (HIGHWAY_GRANULE - 1)) != 0) {
+		highway_producer_break(p);
 		return -EBADMSG;
+	}
 	p->data_head = RTE_MIN(last.offset + highway_granules(last.length), p->mem.data_len);
 	return 0;
 }

@@ -45,12 +45,13 @@ add(struct highway_queue_stats *sum, const struct highway_queue_stats *more)
 }
 
 static struct highway_queue_stats
-vnf_sum(const struct highway_port *port, uint64_t *tx_errors)
+vnf_sum(const struct highway_port *port, uint64_t *rx_errors, uint64_t *tx_errors)
 {
 	const struct rte_eth_dev_data *data = port->dev->data;
 	struct highway_queue_stats sum = { 0 };
 	uint16_t i;
 
+	*rx_errors = 0;
 	*tx_errors = 0;
 	for (i = 0; i < data->nb_tx_queues; i++) {
 		const struct highway_vnf_txq *txq = data->tx_queues[i];
@@ -63,8 +64,10 @@ vnf_sum(const struct highway_port *port, uint64_t *tx_errors)
 	for (i = 0; i < data->nb_rx_queues; i++) {
 		const struct highway_vnf_rxq *rxq = data->rx_queues[i];
 
-		if (rxq != NULL)
+		if (rxq != NULL) {
 			add(&sum, &rxq->stats);
+			*rx_errors += rxq->errors;
+		}
 	}
 	return sum;
 }
@@ -74,14 +77,15 @@ vnf_sum(const struct highway_port *port, uint64_t *tx_errors)
 static void
 vnf_stats(const struct highway_port *port, struct rte_eth_stats *stats)
 {
-	uint64_t tx_errors;
-	struct highway_queue_stats sum = vnf_sum(port, &tx_errors);
+	uint64_t rx_errors, tx_errors;
+	struct highway_queue_stats sum = vnf_sum(port, &rx_errors, &tx_errors);
 
 	*stats = (struct rte_eth_stats){
 		.ipackets = sum.rx_normal_packets + sum.rx_bypass_packets,
 		.ibytes = sum.rx_normal_bytes + sum.rx_bypass_bytes,
 		.opackets = sum.tx_normal_packets + sum.tx_bypass_packets,
 		.obytes = sum.tx_normal_bytes + sum.tx_bypass_bytes,
+		.ierrors = rx_errors,
 		.oerrors = tx_errors,
 		.rx_nombuf = sum.rx_nombuf,
 	};
@@ -158,8 +162,8 @@ struct named {
 static unsigned int
 vnf_named(const struct highway_port *port, struct named *named)
 {
-	uint64_t errors;
-	struct highway_queue_stats s = vnf_sum(port, &errors);
+	uint64_t rx_errors, tx_errors;
+	struct highway_queue_stats s = vnf_sum(port, &rx_errors, &tx_errors);
 	const struct named all[] = {
 		{ "rx_normal_packets", s.rx_normal_packets },
 		{ "rx_normal_bytes", s.rx_normal_bytes },
@@ -171,7 +175,8 @@ vnf_named(const struct highway_port *port, struct named *named)
 		{ "tx_bypass_bytes", s.tx_bypass_bytes },
 		{ "tx_ring_full", s.tx_full },
 		{ "rx_no_mbuf", s.rx_nombuf },
-		{ "tx_frame_errors", errors },
+		{ "rx_frame_errors", rx_errors },
+		{ "tx_frame_errors", tx_errors },
 		{ "bypass_enters", s.enters },
 		{ "bypass_leaves", s.leaves },
 		{ "bypass_abandoned_packets", port->abandoned },
@@ -210,7 +215,7 @@ switch_named(const struct highway_port *port, struct named *named)
 			{ "rules_live", live },
 			{ "rules_inert", inert },
 			{ "rules_refused", sw->refused },
-			{ "rules_table_full", sw->table_full },
+			{ "rules_table_full_errors", sw->table_full },
 			{ "unclaimed_packets", sw->unclaimed },
 			{ "ring_errors", sw->rxq.errors },
 			{ "counter_errors", sw->bad_counters },

@@ -125,7 +125,12 @@ open_region(struct highway_port *port)
 	if (ret != 0)
 		return ret;
 	port->region = port->map.base;
-	return take_over(port);
+	ret = take_over(port);
+	if (ret != 0) {
+		highway_unmap(&port->map);
+		close(port->sw->fd);
+	}
+	return ret;
 }
 
 int
@@ -187,12 +192,13 @@ highway_switch_close(struct highway_port *port)
 	port->region->gate.off_switch = HIGHWAY_OFF_DOWN;
 	__atomic_store_n(&port->region->switch_state.attached, 0, __ATOMIC_RELEASE);
 	highway_gate_change(port->region);
-	highway_unmap(&port->map);
-	port->region = NULL;
-	close(sw->fd);
+	/* First out of the sight of other ports' bursts, which pass marks on to this one. */
 	rte_spinlock_lock(&highway_ports_spin);
 	port->sw = NULL;
 	rte_spinlock_unlock(&highway_ports_spin);
+	highway_unmap(&port->map);
+	port->region = NULL;
+	close(sw->fd);
 	rte_free(sw->slots);
 	rte_free(sw);
 }
@@ -214,6 +220,7 @@ highway_switch_set_up(struct highway_port *port)
 		__atomic_fetch_or(&region->gate.off_switch, HIGHWAY_OFF_DOWN, __ATOMIC_RELEASE);
 	highway_gate_change(region);
 	__atomic_store_n(&port->sw->polled, up, __ATOMIC_RELEASE);
+	port->sw->was_reachable = highway_switch_reachable(port);
 	highway_flow_peer_changed(port->region_id);
 }
 
@@ -298,11 +305,14 @@ highway_switch_connected(struct highway_port *port)
 {
 	int i;
 
+	/* It took a lost connection for the end of this process. */
+	__atomic_store_n(&port->region->switch_state.attached, 1, __ATOMIC_RELEASE);
+	highway_gate_change(port->region);
 	for (i = 0; i < HIGHWAY_MAX_PEERS; i++)
 		port->sw->peers[i].told = 0;
 	port->sw->wants_dirty = true;
-	port->sw->purge_wanted = port->sw->purge_wanted ||
-				 __atomic_load_n(&port->sw->hold_until_tsc, __ATOMIC_RELAXED) != 0;
+	if (__atomic_load_n(&port->sw->hold_until_tsc, __ATOMIC_ACQUIRE) != 0)
+		__atomic_store_n(&port->sw->purge_wanted, true, __ATOMIC_RELEASE);
 }
 
 static void
@@ -320,7 +330,8 @@ end_hold(struct highway_port *port)
 void
 highway_switch_purged(struct highway_port *port, uint32_t token)
 {
-	if (token != port->sw->hold_token)
+	/* The answer to an earlier hold does not end a later one. */
+	if (token != __atomic_load_n(&port->sw->hold_token, __ATOMIC_ACQUIRE))
 		return;
 	port->sw->quiet_until_tsc = 0;
 	end_hold(port);
@@ -333,11 +344,13 @@ look_after_hold(struct highway_port *port)
 	uint64_t until = __atomic_load_n(&sw->hold_until_tsc, __ATOMIC_ACQUIRE);
 	uint64_t now = rte_rdtsc();
 
-	if (sw->purge_wanted && port->conn.state == HIGHWAY_CONN_UP) {
-		union highway_msg_body body = { .want = { .token = ++sw->hold_token } };
+	if (port->conn.state == HIGHWAY_CONN_UP &&
+	    __atomic_exchange_n(&sw->purge_wanted, false, __ATOMIC_ACQ_REL)) {
+		union highway_msg_body body = {
+			.want = { .token = __atomic_load_n(&sw->hold_token, __ATOMIC_ACQUIRE) },
+		};
 
 		highway_ctrl_send(port, HIGHWAY_MSG_PURGE, &body, -1);
-		sw->purge_wanted = false;
 	}
 	if (until != 0 && now > until) {
 		HW_LOG(WARNING, "port %s: another thread polls it and nobody had OVS learn its "
@@ -355,12 +368,34 @@ look_after_hold(struct highway_port *port)
 void
 highway_switch_hold(struct highway_port *port)
 {
+	__atomic_fetch_add(&port->sw->hold_token, 1, __ATOMIC_RELEASE);
 	__atomic_store_n(&port->sw->hold_until_tsc, rte_rdtsc() + HOLD_S * rte_get_tsc_hz(),
 			 __ATOMIC_RELEASE);
 	__atomic_fetch_or(&port->region->gate.off_switch, HIGHWAY_OFF_HOLD, __ATOMIC_RELEASE);
 	highway_gate_change(port->region);
-	port->sw->purge_wanted = true;
+	__atomic_store_n(&port->sw->purge_wanted, true, __ATOMIC_RELEASE);
 	highway_ctrl_kick();
+}
+
+/** May others' rules point to this port? */
+bool
+highway_switch_reachable(const struct highway_port *port)
+{
+	const struct highway_gate *gate = &port->region->gate;
+
+	return port->sw->polled && (gate->off_operator | gate->off_policy) == 0;
+}
+
+/* What is switched off for a port is off in both directions: follow the operator and highwayd. */
+static void
+follow_gate(struct highway_port *port)
+{
+	bool reachable = highway_switch_reachable(port);
+
+	if (reachable == port->sw->was_reachable)
+		return;
+	port->sw->was_reachable = reachable;
+	highway_flow_peer_changed(port->region_id);
 }
 
 /** Called by the control thread, under highway_lock. */
@@ -370,6 +405,7 @@ highway_switch_tick(struct highway_port *port)
 	uint64_t now = rte_rdtsc();
 
 	follow_vnf(port);
+	follow_gate(port);
 	look_after_hold(port);
 	if (port->sw->wants_dirty && port->conn.state == HIGHWAY_CONN_UP)
 		tell_wants(port);

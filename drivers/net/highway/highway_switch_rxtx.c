@@ -23,7 +23,7 @@
 static bool
 flush_pending(struct highway_switch_tx *tx, uint32_t ring)
 {
-	uint32_t bit = UINT32_C(1) << ring, i = 0;
+	uint32_t bit = UINT32_C(1) << ring, all_bits = (UINT32_C(1) << tx->n_rings) - 1, i = 0;
 	bool all = true;
 
 	while (i < tx->n_pending) {
@@ -36,7 +36,7 @@ flush_pending(struct highway_switch_tx *tx, uint32_t ring)
 			else
 				all = false;
 		}
-		if (p->rings == 0)
+		if ((p->rings & all_bits) == 0)
 			*p = tx->pending[--tx->n_pending];
 		else
 			i++;
@@ -102,16 +102,17 @@ pass_on(struct highway_switch_rxq *rxq, uint32_t queue, const struct highway_mar
 	}
 	tx = &peer->sw->tx;
 	rte_spinlock_lock(&tx->lock);
-	if (tx->n_rings != 0) {
-		p = pending_of(tx, rxq->port->region_id, marker->link_id, queue);
-		if (p != NULL) {
-			if (enter)
-				p->sync.entered = RTE_MAX(p->sync.entered, marker->value);
-			else
-				p->sync.leave = RTE_MAX(p->sync.leave, marker->value);
-			p->rings = (UINT32_C(1) << tx->n_rings) - 1;
-		}
-		all = flush_all(tx);
+	p = pending_of(tx, rxq->port->region_id, marker->link_id, queue);
+	if (p != NULL) {
+		if (enter)
+			p->sync.entered = RTE_MAX(p->sync.entered, marker->value);
+		else
+			p->sync.leave = RTE_MAX(p->sync.leave, marker->value);
+		/* Also for rings that the VNF is only about to read. */
+		p->rings = UINT32_MAX;
+		all = flush_all(tx) && tx->n_rings != 0;
+	} else {
+		rxq->errors++;
 	}
 	rte_spinlock_unlock(&tx->lock);
 out:
@@ -129,7 +130,7 @@ retry(uint64_t peer_id)
 	peer = highway_switch_find(peer_id);
 	if (peer != NULL) {
 		rte_spinlock_lock(&peer->sw->tx.lock);
-		all = flush_all(&peer->sw->tx);
+		all = flush_all(&peer->sw->tx) && peer->sw->tx.n_rings != 0;
 		rte_spinlock_unlock(&peer->sw->tx.lock);
 	}
 	rte_spinlock_unlock(&highway_ports_spin);
@@ -205,11 +206,12 @@ drain(struct highway_switch_rxq *rxq, uint32_t queue, struct rte_mbuf **pkts, ui
 	struct rte_eth_dev_data *data = rxq->port->dev->data;
 	struct highway_copied done;
 	uint64_t before = c->tail;
-	uint16_t got = 0;
+	uint16_t got = 0, passes;
 
 	if (!begin_poll(rxq, queue))
 		return 0;
-	while (got < n && !c->broken) {
+	/* Marks and frames that are too long do not count as got, but they count as rounds. */
+	for (passes = 0; got < n && !c->broken && passes < HIGHWAY_MAX_PASSES; passes++) {
 		highway_copy_in(c, rxq->pool, data->port_id, QUEUE_TAG | queue,
 				data->scattered_rx, pkts + got, n - got, &done);
 		got += done.packets;

@@ -228,6 +228,7 @@ highway_view_renew(struct highway_port *port)
 	view->switch_epoch = region->switch_state.epoch;
 	view->switch_here = region->switch_state.attached != 0;
 	view->up = region->switch_state.link_up != 0 && port->admin_up;
+	view->receiving = port->admin_up && (view->up || !view->switch_here);
 	view->n_rxq = port->dev->data->nb_rx_queues;
 	view->lease_good = highway_lease_holds(port);
 	view->bypass_on = view->up && view->lease_good &&

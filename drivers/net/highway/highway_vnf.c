@@ -24,9 +24,9 @@ ring_at(const struct highway_port *port, uint64_t offset, uint32_t queue)
 	return RTE_PTR_ADD(port->map.base, offset + queue * port->geometry.ring_stride);
 }
 
-/* Give the queues their rings. `fresh`: what lies in the rings was for another life. */
+/* Give the queues their rings. */
 static int
-place_queues(struct highway_port *port, bool fresh)
+place_queues(struct highway_port *port)
 {
 	struct rte_eth_dev_data *data = port->dev->data;
 	const struct highway_geometry *g = &port->geometry;
@@ -51,7 +51,8 @@ place_queues(struct highway_port *port, bool fresh)
 				   g->ring_size, g->ring_data);
 		if (highway_consumer_attach(&rxq->normal) != 0)
 			return -EBADMSG;
-		if (fresh) {
+		if (port->fresh) {
+			/* What lies there was for another life. */
 			rxq->normal.tail = rxq->normal.head_seen;
 			highway_consumer_publish(&rxq->normal);
 			memset(&rxq->hold, 0, sizeof(rxq->hold));
@@ -74,17 +75,18 @@ too_many_queues(const struct highway_port *port)
 
 /* Start to use the region: the application has started the port and the region is there. */
 static int
-go(struct highway_port *port, bool fresh)
+go(struct highway_port *port)
 {
 	struct highway_vnf_state *state = &port->region->vnf_state;
 	const char *fault = too_many_queues(port);
 
-	if (fault != NULL || place_queues(port, fresh) != 0) {
+	if (fault != NULL || place_queues(port) != 0) {
 		HW_LOG(ERR, "port %s: cannot be started: %s", port->options.port,
 		       fault != NULL ? fault : "a ring of the region has impossible indexes; "
 		       "delete the port in the switch and add it again");
 		return -EINVAL;
 	}
+	port->fresh = false;
 	highway_links_place(port);
 	if (highway_view_renew(port) != 0)
 		return -ENOMEM;
@@ -102,15 +104,23 @@ halt(struct highway_port *port)
 	if (port->view == NULL)
 		return;
 	highway_links_ready(port, false);
-	__atomic_store_n(&port->region->vnf_state.started, 0, __ATOMIC_RELEASE);
 	highway_view_drop(port);
+	/* After the last burst: slots of the rule table are free again from here on. */
+	__atomic_store_n(&port->region->vnf_state.started, 0, __ATOMIC_RELEASE);
 }
 
 int
 highway_vnf_start(struct highway_port *port)
 {
+	int ret;
+
 	port->started = true;
-	return port->map.base == NULL ? 0 : go(port, false);
+	if (port->map.base == NULL)
+		return 0;
+	ret = go(port);
+	if (ret != 0)
+		port->started = false;
+	return ret;
 }
 
 void
@@ -135,8 +145,13 @@ highway_vnf_attach(struct highway_port *port, int fd, uint64_t region_id, uint64
 	const char *fault = NULL;
 	int ret;
 
-	if (port->map.base != NULL && port->region_id == region_id)
+	if (port->map.base != NULL && port->region_id == region_id) {
+		/* highwayd took a lost connection for the end of this program. */
+		state = &port->region->vnf_state;
+		__atomic_store_n(&state->started, port->view != NULL, __ATOMIC_RELEASE);
+		__atomic_store_n(&state->attached, 1, __ATOMIC_RELEASE);
 		return 0;
+	}
 	ret = highway_map_fd(&map, fd, size);
 	if (ret != 0) {
 		snprintf(why, len, "cannot map the port's region: %s", strerror(-ret));
@@ -175,8 +190,9 @@ highway_vnf_attach(struct highway_port *port, int fd, uint64_t region_id, uint64
 	__atomic_store_n(&state->attached, 1, __ATOMIC_RELEASE);
 	HW_LOG(INFO, "port %s: attached, %u queue(s) of %u", port->options.port,
 	       geometry.n_queues, geometry.ring_size);
+	port->fresh = true;
 	if (port->started)
-		go(port, true);
+		go(port);
 	highway_vnf_update_link(port);
 	return 0;
 }
@@ -234,6 +250,26 @@ tell_stats(struct highway_port *port)
 	}
 }
 
+/* The switch is trusted, so this is damage by the VNF itself. */
+static void
+look_at_rings(struct highway_port *port)
+{
+	struct rte_eth_dev_data *data = port->dev->data;
+	bool broken = false;
+	uint16_t i;
+
+	for (i = 0; i < highway_n_txq(port); i++)
+		broken |= ((struct highway_vnf_txq *)data->tx_queues[i])->normal.broken;
+	for (i = 0; i < highway_n_rxq(port); i++)
+		broken |= ((struct highway_vnf_rxq *)data->rx_queues[i])->normal.broken;
+	if (!broken || port->broken_logged)
+		return;
+	port->broken_logged = true;
+	port->region->vnf_state.errors++;
+	HW_LOG(ERR, "port %s: a ring of the normal channel is damaged and not used any more; delete "
+	       "the port in the switch and add it again", port->options.port);
+}
+
 /** Everything that does not wait for a message. Called by the control thread. */
 void
 highway_vnf_tick(struct highway_port *port)
@@ -253,6 +289,7 @@ highway_vnf_tick(struct highway_port *port)
 	    (renew || port->view->lease_good != highway_lease_holds(port) ||
 	     __atomic_load_n(&gate->change, __ATOMIC_ACQUIRE) != port->view->change))
 		highway_view_renew(port);
+	look_at_rings(port);
 	tell_stats(port);
 	highway_vnf_update_link(port);
 }

@@ -59,7 +59,7 @@ take_sync(struct highway_vnf_rxq *rxq, const struct highway_view *view, struct h
 		return false;
 	rxq->normal.tail++;
 	link = find_link(view, sync.link_id, &slot);
-	if (link == NULL || sync.queue >= link->n_rx_rings)
+	if (link == NULL || sync.source_id != link->peer_id || sync.queue >= link->n_rx_rings)
 		return true; /* the link is gone, and what was in it with it */
 	rx = &link->rx[sync.queue];
 	/* Pairs with gate_open(). A mark that is only a Leave has no epoch. */
@@ -107,14 +107,16 @@ drain_normal(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool 
 	struct highway_consumer *ring = &rxq->normal;
 	struct highway_copied done;
 	uint64_t before = ring->tail;
-	uint16_t got = 0;
+	uint16_t got = 0, passes;
 
-	while (got < n && !ring->broken && !held(rxq, view)) {
+	for (passes = 0; got < n && passes < HIGHWAY_MAX_PASSES && !ring->broken &&
+	     !held(rxq, view); passes++) {
 		highway_copy_in(ring, rxq->pool, rxq->port->dev->data->port_id, 0, scatter,
 				pkts + got, n - got, &done);
 		got += done.packets;
 		rxq->stats.rx_normal_packets += done.packets;
 		rxq->stats.rx_normal_bytes += done.bytes;
+		rxq->errors += done.too_long;
 		rxq->stats.rx_nombuf += done.no_mbuf;
 		if (done.no_mbuf)
 			break;
@@ -137,9 +139,10 @@ drain_normal(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool 
 
 /* --------------------------------------------------------------------------- bypass channel --- */
 
-/* May the receiver go past this fence? */
+/* May the receiver go past this fence? A switch that is gone has nothing left to wait for. */
 static bool
-gate_open(struct highway_rx_ring *rx, const struct highway_view *view, uint64_t epoch)
+gate_open(struct highway_link *link, struct highway_rx_ring *rx, const struct highway_view *view,
+	  uint64_t epoch)
 {
 	uint16_t queue;
 
@@ -148,8 +151,11 @@ gate_open(struct highway_rx_ring *rx, const struct highway_view *view, uint64_t 
 		if (__atomic_load_n(&rx->entered[queue], __ATOMIC_ACQUIRE) < epoch)
 			break;
 	}
-	if (queue < view->n_rxq && view->switch_here && !too_long(&rx->gate_tsc))
-		return false;
+	if (queue < view->n_rxq && view->switch_here) {
+		if (!too_long(&rx->gate_tsc))
+			return false;
+		highway_link_fault(link, HIGHWAY_CLOSE_TIMEOUT);
+	}
 	rx->gate_tsc = 0;
 	return true;
 }
@@ -162,9 +168,9 @@ drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 	struct highway_consumer *ring = &rx->ring;
 	struct highway_copied done;
 	uint64_t before = ring->tail;
-	uint16_t got = 0;
+	uint16_t got = 0, passes;
 
-	while (got < n && !ring->broken) {
+	for (passes = 0; got < n && passes < HIGHWAY_MAX_PASSES && !ring->broken; passes++) {
 		struct highway_marker fence;
 		struct highway_desc desc;
 
@@ -175,6 +181,7 @@ drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 		rx->bytes += done.bytes;
 		rxq->stats.rx_bypass_packets += done.packets;
 		rxq->stats.rx_bypass_bytes += done.bytes;
+		rxq->errors += done.too_long;
 		rxq->stats.rx_nombuf += done.no_mbuf;
 		if (done.no_mbuf || ring->broken)
 			break;
@@ -191,7 +198,7 @@ drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 			ring->broken = true;
 			break;
 		}
-		if (!gate_open(rx, view, fence.value))
+		if (!gate_open(link, rx, view, fence.value))
 			break;
 		ring->tail++;
 	}
@@ -202,11 +209,32 @@ drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 	return got;
 }
 
+/* The rings of this queue in one link, beginning with another one each time. */
+static uint16_t
+drain_link(struct highway_vnf_rxq *rxq, const struct highway_view *view,
+	   struct highway_link *link, bool scatter, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint32_t first = rxq->queue, ring, own, i;
+	uint16_t got = 0;
+
+	if (first >= link->n_rx_rings)
+		return 0;
+	own = (link->n_rx_rings - first + view->n_rxq - 1) / view->n_rxq;
+	ring = own == 1 ? first : first + rxq->round++ % own * view->n_rxq;
+	for (i = 0; i < own && got < n; i++) {
+		got += drain_bypass(rxq, view, link, &link->rx[ring], scatter, pkts + got, n - got);
+		ring += view->n_rxq;
+		if (ring >= link->n_rx_rings)
+			ring = first;
+	}
+	return got;
+}
+
 static uint16_t
 drain_links(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool scatter,
 	    struct rte_mbuf **pkts, uint16_t n)
 {
-	uint32_t i, slot = rxq->turn, ring;
+	uint32_t i, slot = rxq->turn;
 	uint16_t got = 0;
 
 	for (i = 0; i < view->n_slots && got < n; i++, slot++) {
@@ -217,9 +245,7 @@ drain_links(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool s
 		link = view->links[slot].link;
 		if (link == NULL)
 			continue;
-		for (ring = rxq->queue; ring < link->n_rx_rings && got < n; ring += view->n_rxq)
-			got += drain_bypass(rxq, view, link, &link->rx[ring], scatter, pkts + got,
-					    n - got);
+		got += drain_link(rxq, view, link, scatter, pkts + got, n - got);
 	}
 	return got;
 }
@@ -250,7 +276,7 @@ highway_vnf_rx(void *queue, struct rte_mbuf **pkts, uint16_t n)
 
 	highway_presence_enter(&rxq->presence);
 	view = __atomic_load_n(&port->view, __ATOMIC_ACQUIRE);
-	if (unlikely(view == NULL || !rxq->attached))
+	if (unlikely(view == NULL || !rxq->attached || !view->receiving))
 		goto out;
 	scatter = port->dev->data->scattered_rx;
 	/* By turns, so that neither channel starves the other. */

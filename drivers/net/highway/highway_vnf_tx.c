@@ -86,6 +86,13 @@ give_up_link(struct highway_vnf_txq *txq, uint32_t slot)
 	txq->leave_mask |= link_bit(slot);
 }
 
+static void
+give_up_all(struct highway_vnf_txq *txq)
+{
+	while (txq->entered_mask != 0)
+		give_up_link(txq, (uint32_t)__builtin_ctzll(txq->entered_mask));
+}
+
 static bool
 enter_unfinished(struct highway_vnf_txq *txq)
 {
@@ -124,6 +131,7 @@ enter_link(struct highway_vnf_txq *txq, const struct highway_view *view, uint32_
 			return false;
 		highway_producer_mark(&tl->ring, HIGHWAY_DESC_FENCE, &marker, sizeof(marker));
 		tl->epoch = marker.value;
+		txq->touched |= link_bit(slot);
 		tl->fence_at = tl->ring.head - 1;
 		txq->enter_slot = (int)slot;
 		txq->enter_link = tl->link_id;
@@ -167,6 +175,11 @@ new_view(struct highway_vnf_txq *txq, const struct highway_view *view)
 	uint32_t slot;
 
 	txq->view_version = view->version;
+	/* Parsed deeper or less deep, a class may take the other channel without being asked. */
+	if (txq->depth != view->classifier.depth) {
+		txq->depth = view->classifier.depth;
+		give_up_all(txq);
+	}
 	if (txq->switch_epoch != view->switch_epoch)
 		new_switch(txq, view);
 	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
@@ -218,6 +231,7 @@ put_bypass(struct highway_vnf_txq *txq, const struct highway_view *view,
 		if (likely(put(&tl->ring, mbuf))) {
 			tl->packets++;
 			tl->bytes += mbuf->pkt_len;
+			txq->touched |= link_bit(rule->link);
 			return 1;
 		}
 		if (!tl->ring.broken)
@@ -248,7 +262,7 @@ send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 {
 	const struct highway_classifier *classifier = &view->classifier;
 	struct tally tally = { 0 };
-	uint64_t touched = 0;
+	bool conflict = false;
 	uint16_t i;
 
 	for (i = 0; i < n; i++) {
@@ -262,7 +276,12 @@ send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 			continue;
 		}
 		if (likely(highway_extract(mbuf, classifier->depth, &key)))
-			rule = highway_classify(classifier, &key);
+			rule = highway_classify(classifier, &key, &conflict);
+		/* When they agree again, their classes are to enter anew. */
+		if (unlikely(conflict)) {
+			give_up_all(txq);
+			conflict = false;
+		}
 		if (rule != NULL)
 			taken = put_bypass(txq, view, rule, mbuf);
 		if (taken > 0) {
@@ -272,15 +291,14 @@ send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 			}
 			tally.packets++;
 			tally.bytes += mbuf->pkt_len;
-			touched |= link_bit(rule->link);
 			continue;
 		}
 		if (unlikely(taken == 0 || !put_normal(txq, mbuf)))
 			break;
 	}
 	/* The bypass before the normal ring: a Leave never points beyond what is published. */
-	for (; touched != 0; touched &= touched - 1)
-		highway_producer_publish(&txq->links[__builtin_ctzll(touched)].ring);
+	for (; txq->touched != 0; txq->touched &= txq->touched - 1)
+		highway_producer_publish(&txq->links[__builtin_ctzll(txq->touched)].ring);
 	tally_flush(txq, &tally);
 	return i;
 }
@@ -305,7 +323,6 @@ highway_vnf_tx(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	struct highway_vnf_txq *txq = queue;
 	struct highway_port *port = txq->port;
 	const struct highway_view *view;
-	uint64_t masks;
 	uint16_t sent = 0;
 	bool up, bypass;
 
@@ -328,8 +345,8 @@ highway_vnf_tx(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	}
 	if (unlikely(!up))
 		goto out;
-	for (masks = bypass ? 0 : txq->entered_mask; masks != 0; masks &= masks - 1)
-		give_up_link(txq, (uint32_t)__builtin_ctzll(masks));
+	if (unlikely(!bypass))
+		give_up_all(txq);
 	if (bypass && view->classifier.n_rules != 0)
 		sent = send_classified(txq, view, pkts, n);
 	else

@@ -81,7 +81,13 @@ class Highwayd:
         self._sessions = Sessions(
             self.ports,
             self.links,
-            Hooks(news=self._news, listen=self._listen, retire=self._retire, purge=self._ask_purge),
+            Hooks(
+                news=self._news,
+                listen=self._listen,
+                retire=self._retire,
+                vnf_gone=self._vnf_gone,
+                purge=self._ask_purge,
+            ),
         )
         self._dirty = asyncio.Event()
         self._purges: asyncio.Queue[tuple[Channel, int]] = asyncio.Queue()
@@ -183,11 +189,15 @@ class Highwayd:
             port.vnf.channel.close()
             port.vnf = None
         if (listener := self._listeners.pop(port.name, None)) is not None:
+            # The directory stays: a container may have it, and the port may come back.
             listener.close()
-            with contextlib.suppress(OSError):
-                listener.path.parent.rmdir()
         self.ports.forget(port)
         self._news()
+
+    def _vnf_gone(self, name: str) -> None:
+        for link in self._regions.values():
+            if name in link.names:
+                link.end_gone(link.names.index(name))
 
     def _take_snapshot(self, snapshot: Snapshot) -> None:
         self.ports.snapshot = snapshot

@@ -46,12 +46,14 @@ class Hooks:
         news: something changed that links may depend on.
         listen: make a port's socket if there is none.
         retire: end the life of a port that was deleted a moment ago.
+        vnf_gone: the VNF of this port has gone; its links' other ends need not wait for it.
         purge: let OVS learn its flows anew, then answer with this token.
     """
 
     news: Callable[[], None]
     listen: Callable[[str], None]
     retire: Callable[[Port], None]
+    vnf_gone: Callable[[str], None]
     purge: Callable[[Channel, int], None]
 
 
@@ -186,7 +188,11 @@ class Sessions:
             channel.send(welcome)
             _send_region(port, channel)
             self._hooks.news()
-            with _until_gone(lambda: self._ports.detach_vnf(port, vnf), self._hooks.news):
+            with _until_gone(
+                lambda: self._ports.detach_vnf(port, vnf),
+                lambda: self._hooks.vnf_gone(name),
+                self._hooks.news,
+            ):
                 await self._listen_to_vnf(channel, port, vnf, who)
         finally:
             channel.close()

@@ -18,7 +18,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from ovs_highway.bench import machine, stats, threads
+from ovs_highway.bench import machine, probe, stats, threads
 from ovs_highway.bench.command import highway
 from ovs_highway.bench.schedule import measure
 from ovs_highway.errors import SandboxError, SetupError
@@ -26,10 +26,10 @@ from ovs_highway.lab import Sandbox, TestPmd
 from ovs_highway.lab.process import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ovs_highway.bench.machine import Machine, Placement
-    from ovs_highway.bench.schedule import Turn
+    from ovs_highway.bench.schedule import Results, Turn
     from ovs_highway.lab.testpmd import PortStats
 
 PACKET: Final = 64
@@ -44,6 +44,8 @@ NICENESS: Final = -15
 WARM_UP: Final = 1.0
 PATIENCE: Final = 15.0
 DISTURBED: Final = 0.1
+FAR: Final = 1.5
+TRIES: Final = 4
 _GAIN: Final = 0.99
 
 WHAT: Final = {
@@ -58,12 +60,14 @@ WHAT: Final = {
 class Sample:
     """One measurement: packets that were received in `seconds`, and how clean it was.
 
-    `disturbance` is the largest share of the time for which a polling thread waited for its core.
+    `disturbance` is the largest share of the time for which a polling thread waited for its core,
+    `round_trip_ns` how long a cache line took between the cores, the slower of before and after.
     """
 
     packets: int
     seconds: float
     disturbance: float
+    round_trip_ns: float | None = None
     switch_drops: int = 0
     command_lines: tuple[str, ...] = field(default=(), repr=False)
 
@@ -135,6 +139,7 @@ class Quick:
     def memif(self) -> Sample:
         """Measure the same two programs over net_memif; the switch runs, without ports."""
         socket = self.sandbox.rundir / "memif.sock"
+        socket.unlink(missing_ok=True)
         exponent = ONE_WAY_RING.bit_length() - 1
         vdev = f"net_memif0,role={{role}},socket={socket},socket-abstract=no,rsize={exponent}"
         with self._one_way(vdev) as (sender, receiver):
@@ -233,6 +238,9 @@ class Quick:
             for vnf in (receiver, sender):
                 vnf.wait_link_up()
             yield sender, receiver
+            # Before its peer closes: memif's receive function may crash when that happens.
+            sender.stop()
+            receiver.stop()
 
     def _start_one_way(self, sender: TestPmd, receiver: TestPmd) -> None:
         receiver.start()
@@ -263,12 +271,15 @@ class Quick:
         threads.prioritize([*pids, daemon], NICENESS)
         if switch:
             pids.append(daemon)
+        cores = (self._cores.first, self._cores.switch if switch else self._cores.second)
         time.sleep(WARM_UP)
+        trips = [probe.round_trip(*cores)]
         waited_before = threads.waited(pids)
         before = [_timed(vnf, port) for port in ports]
         time.sleep(self._seconds)
         after = [_timed(vnf, port) for port in ports]
         waited_after = threads.waited(pids)
+        trips.append(probe.round_trip(*cores))
         packets = sum(
             new.rx_packets - old.rx_packets
             for (_, old), (_, new) in zip(before, after, strict=True)
@@ -277,6 +288,7 @@ class Quick:
         return Sample(
             packets=packets,
             seconds=seconds,
+            round_trip_ns=max((trip for trip in trips if trip is not None), default=None),
             disturbance=threads.disturbance(waited_before, waited_after, seconds),
             switch_drops=drops(self.sandbox.ofctl("dump-ports", BRIDGE)),
             command_lines=tuple(" ".join(each.command_line) for each in vnfs),
@@ -307,8 +319,22 @@ def drops(dump_ports: str) -> int:
     return sum(int(number) for number in re.findall(r"drop=(\d+)", dump_ports))
 
 
+def flaw(sample: Sample, others: Iterable[Sample]) -> str:
+    """Return why a sample tells nothing of what it measured, whatever its rate; '' if it does.
+
+    The cores are near each other when a cache line goes between them nearly as fast as in the
+    fastest of `others`.
+    """
+    if sample.disturbance > DISTURBED:
+        return f"a polling thread was kept waiting for {sample.disturbance:.0%} of the time"
+    near = min((other.round_trip_ns for other in others if other.round_trip_ns), default=None)
+    if near and sample.round_trip_ns and sample.round_trip_ns > FAR * near:
+        return f"the cores were far apart: {sample.round_trip_ns:.0f} ns instead of {near:.0f}"
+    return ""
+
+
 def report(
-    samples: Mapping[str, Sequence[Sample]],
+    results: Results[Sample],
     *,
     facts: Machine,
     placement: Placement,
@@ -316,6 +342,7 @@ def report(
     seconds: float,
 ) -> dict[str, Any]:
     """Return the results as the JSON file has them; rates are in million packets per second."""
+    samples = results.kept
     rates = {name: [sample.mpps for sample in taken] for name, taken in samples.items()}
     middle = {name: stats.summarize(values) for name, values in rates.items()}
     result: dict[str, Any] = {f"{name}_mpps": middle[name].median for name in middle}
@@ -323,7 +350,7 @@ def report(
     result["ratio_normal_vhostuser"] = _ratio(middle, "normal", "vhostuser")
     result |= {
         "benchmark": "quick",
-        "rounds": max(len(values) for values in rates.values()),
+        "rounds": min(len(values) for values in rates.values()),
         "seconds": seconds,
         "packet_bytes": PACKET,
         "burst": BURST,
@@ -335,12 +362,23 @@ def report(
             "packets": [sample.packets for sample in taken],
             "seconds": [sample.seconds for sample in taken],
             "disturbance": [sample.disturbance for sample in taken],
+            "round_trip_ns": [sample.round_trip_ns for sample in taken],
+            "flawed": [flaw for flaw in results.flaws[name]],
             "switch_drops": [sample.switch_drops for sample in taken],
             "command_lines": list(taken[-1].command_lines),
         }
         for name, taken in samples.items()
     }
-    result["notes"] = notes(samples, placement)
+    result["set_aside"] = [
+        {
+            "round": aside.turn.round,
+            "alternative": aside.turn.name,
+            "mpps": aside.result.mpps,
+            "reason": aside.reason,
+        }
+        for aside in results.set_aside
+    ]
+    result["notes"] = notes(results, placement)
     result["cores"] = asdict(placement)
     result["versions"] = dict(versions)
     result["machine"] = facts.json()
@@ -351,7 +389,7 @@ def _ratio(middle: Mapping[str, stats.Summary], first: str, second: str) -> floa
     return stats.ratio(middle[first].median, middle[second].median)
 
 
-def notes(samples: Mapping[str, Sequence[Sample]], placement: Placement) -> list[str]:
+def notes(results: Results[Sample], placement: Placement) -> list[str]:
     """Return what a reader of the figures has to know."""
     shared = " on the sender's core" if placement.switch == placement.second else ""
     found = [
@@ -362,13 +400,17 @@ def notes(samples: Mapping[str, Sequence[Sample]], placement: Placement) -> list
         " 'highway off --all'",
         f"all polling threads run at niceness {NICENESS}",
     ]
-    for name, taken in samples.items():
-        many = sum(sample.disturbance > DISTURBED for sample in taken)
-        if many:
-            found.append(
-                f"{name}: in {many} of {len(taken)} rounds other programs of this machine held up"
-                f" a polling thread for more than {DISTURBED:.0%} of the time"
-            )
+    if results.set_aside:
+        found.append(
+            f"{len(results.set_aside)} measurements were set aside and repeated: other programs"
+            f" held up a polling thread for more than {DISTURBED:.0%} of the time, or the host had"
+            " moved the cores apart"
+        )
+    flawed = sum(reason != "" for reasons in results.flaws.values() for reason in reasons)
+    if flawed:
+        found.append(
+            f"{flawed} measurements count though they were disturbed so: there were no better ones"
+        )
     return found
 
 
@@ -385,5 +427,17 @@ def run(*, rounds: int, seconds: float, tell: Callable[[Turn, Sample], None]) ->
         raise SetupError("this benchmark needs two cores; run it where there are that many")
     with Quick(placement, seconds=seconds) as quick:
         versions = quick.versions()
-        samples = measure(quick.alternatives, rounds, tell=tell)
-    return report(samples, facts=facts, placement=placement, versions=versions, seconds=seconds)
+        results = measure(
+            quick.alternatives,
+            rounds,
+            flaw=flaw,
+            most=rounds * TRIES,
+            tell=tell,
+        )
+    return report(
+        results,
+        facts=facts,
+        placement=placement,
+        versions=versions,
+        seconds=seconds,
+    )

@@ -57,9 +57,7 @@ def quick(path: Path | None, rounds: int, seconds: float) -> None:
         check_writable(path)
 
     def tell(turn: Turn, sample: Sample) -> None:
-        held = sample.disturbance
-        note = f", disturbed {held:.0%}" if held > suite.DISTURBED else ""
-        line = f"round {turn.round} of {rounds}: {turn.name} {sample.mpps:.2f} Mpps{note}"
+        line = f"round {turn.round}: {turn.name} {sample.mpps:.2f} Mpps"
         click.echo(line, err=True)
 
     result = suite.run(rounds=rounds, seconds=seconds, tell=tell)

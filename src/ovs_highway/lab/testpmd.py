@@ -12,6 +12,7 @@ import itertools
 import os
 import pty
 import re
+import termios
 import threading
 import time
 from pathlib import Path
@@ -34,6 +35,7 @@ START_TIMEOUT: Final = 60.0
 COMMAND_TIMEOUT: Final = 20.0
 MBUFS: Final = 8192
 _LINE_MAX: Final = 511
+_SILENCE: Final = 2.0
 _serial = itertools.count()
 
 
@@ -121,6 +123,9 @@ class TestPmd:
         self._output, self._ended = "", False
         self._terminal, theirs = pty.openpty()
         try:
+            modes = termios.tcgetattr(theirs)
+            modes[3] &= ~termios.ECHO  # only testpmd itself is to show what it has read
+            termios.tcsetattr(theirs, termios.TCSANOW, modes)
             self._child = spawn(self.command_line, env=self._env, stdin=theirs, stdout=theirs)
         except BaseException:
             os.close(self._terminal)
@@ -201,8 +206,13 @@ class TestPmd:
     def _await_prompt(self, start: int, timeout: float, *, doing: str) -> str:
         """Return what is printed from offset `start` to the next prompt at a line's beginning."""
         deadline = time.monotonic() + timeout
+        mark, marks, after = "", 0, start
         with self._news:
-            while (at := self._output.find("\n" + PROMPT, start)) < 0:
+            while True:
+                if not mark or (after := self._output.find(mark, start)) >= 0:
+                    at = self._output.find("\n" + PROMPT, after)
+                    if at >= 0:
+                        return self._output[start : after if mark else at]
                 left = deadline - time.monotonic()
                 if self._ended or left <= 0:
                     how = "ended" if self._ended else f"did not answer within {timeout:.0f} s"
@@ -210,8 +220,12 @@ class TestPmd:
                         f"testpmd {self.name} {how} on '{doing}'; its log {self.log} ends:"
                         f" {tail(self.log)}"
                     )
-                self._news.wait(left)
-            return self._output[start:at]
+                if not self._news.wait(min(left, _SILENCE)) and not self._ended:
+                    # Its prompt comes character by character: a log message may be amid it. The
+                    # prompt after a comment of ours is the last one, however many there were.
+                    marks += 1
+                    mark = f"# {marks} {time.monotonic_ns()}"
+                    os.write(self._terminal, mark.encode() + b"\n")
 
     def command(self, text: str, *, timeout: float = COMMAND_TIMEOUT) -> str:
         """Give testpmd a command; return what it prints.

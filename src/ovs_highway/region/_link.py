@@ -173,6 +173,11 @@ class LinkRegion(Region):
             closed=shm.CLOSE_TEXT.get(closed, f"error {closed}") if closed else "",
         )
 
+    def end_gone(self, index: int) -> None:
+        """Say for end 0 or 1 that it will neither send nor receive any more."""
+        raw = self.raw.end[index]
+        raw.rx_ready, raw.tx_done, raw.attached = 0, 1, 0
+
     def received(self, end: int) -> tuple[int, int]:
         """Return packets and bytes that end 0 or 1 has received since the link was made."""
         counters = self.raw.received[end]
