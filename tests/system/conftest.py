@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from tests.system.scene import Scene
 
 from ovs_highway import paths
 from ovs_highway.errors import SetupError
 from ovs_highway.lab import Sandbox
 from ovs_highway.lab.sandbox import find_vswitchd
-from tests.system.scene import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

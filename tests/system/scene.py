@@ -158,7 +158,7 @@ class Scene:
 
     # ports and VNFs ----------------------------------------------------------------------------
 
-    def ports(self, count: int, *, first: int = 1, **devargs: object) -> None:
+    def ports(self, count: int, *, first: int = 1, **devargs: str | int) -> None:
         """Add the ports `p<first>` and so on."""
         for number in range(first, first + count):
             self.sandbox.add_port(BRIDGE, f"p{number}", number, **devargs)
@@ -193,7 +193,7 @@ class Scene:
 
     def region(self, number: int) -> PortRegion:
         """Open the region of port `p<number>`, for writing too."""
-        (path,) = self.region_files(f"port-p{number}")
+        (path,) = [file for file in self.region_files("port-") if file.name.endswith(f"-p{number}")]
         return self._stack.enter_context(PortRegion.open(path))
 
     def links(self) -> list[LinkRegion]:
@@ -346,7 +346,7 @@ class Scene:
         assert done.returncode == status, done.stdout + done.stderr
         return done.stderr if status else done.stdout
 
-    def highway_json(self, *arguments: str) -> Any:
+    def highway_json(self, *arguments: str) -> Any:  # noqa: ANN401 - JSON
         """Return what the `highway` command prints as JSON."""
         return json.loads(self.highway(*arguments, "--format", "json"))
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
-
 from tests.system.scene import BURST, becomes, eventually, settled
 
 if TYPE_CHECKING:
@@ -83,9 +82,7 @@ def test_a_packet_out_arrives_while_the_bypass_is_active(scene: Scene) -> None:
     sender.flood()
     frame = bytes(Ether(dst="02:00:00:00:00:01") / IP(dst="192.0.2.1") / UDP() / (b"x" * 200))
     for number in range(1, 4):
-        scene.ofctl(
-            "packet-out", f"in_port=controller packet={frame.hex()} actions=output:2"
-        )
+        scene.ofctl("packet-out", f"in_port=controller packet={frame.hex()} actions=output:2")
         becomes(lambda: receiver.normal("rx"), before + number, "packets over the normal channel")
     assert receiver.xstats()["rx_normal_bytes"] - before_bytes == 3 * len(frame)
     assert sender.normal() == before, "the flood has left the bypass"

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import pytest
-
 from tests.system.scene import Count, becomes, eventually, settled
 
 if TYPE_CHECKING:
@@ -133,7 +132,9 @@ def test_a_deleted_flow_reports_all_it_had_and_a_new_one_starts_at_zero(scene: S
     count = sender.sent()
     scene.flow_becomes(1, count)
     scene.ofctl("del-flows", "cookie=1/-1")
-    message = scene.monitored(monitor, r"reason=delete table_id=0 cookie:0x1 .*pkts(\d+) bytes(\d+)")
+    message = scene.monitored(
+        monitor, r"reason=delete table_id=0 cookie:0x1 .*pkts(\d+) bytes(\d+)"
+    )
     assert (int(message[1]), int(message[2])) == (count.packets, count.bytes)
 
     scene.bypass_off(sender)

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
-
 from tests.system.scene import BURST, VERSIONS, Count, becomes, eventually
 
 if TYPE_CHECKING:
@@ -39,9 +38,7 @@ def group(scene: Scene, number: int, version: str) -> tuple[Count, Count]:
         r"packet_count=(\d+),byte_count=(\d+),bucket0:packet_count=(\d+),byte_count=(\d+)", text
     )
     assert found is not None, text
-    whole, bucket = (
-        Count(packets=int(found[n]), bytes=int(found[n + 1])) for n in (1, 3)
-    )
+    whole, bucket = (Count(packets=int(found[n]), bytes=int(found[n + 1])) for n in (1, 3))
     return whole, bucket
 
 

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-
 from tests.system.scene import BURST, becomes, eventually, settled
 
 if TYPE_CHECKING:

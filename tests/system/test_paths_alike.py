@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-
 from tests.system.scene import BURST, becomes
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-
 from tests.system.scene import BRIDGE, becomes, eventually, settled
 
 if TYPE_CHECKING:
@@ -31,7 +30,8 @@ def test_a_port_that_is_down_lets_nothing_pass(scene: Scene, number: int) -> Non
 
     scene.ofctl("mod-port", f"p{number}", "down")
     here.wait_link_up(up=False)
-    scene.monitored(monitor, rf"PORT_STATUS.*MOD: {number}\(p{number}\)[^\n]*\n\s+config:\s+PORT_DOWN")
+    status = rf"PORT_STATUS.*MOD: {number}\(p{number}\)[^\n]*\n\s+config:\s+"
+    scene.monitored(monitor, status + "PORT_DOWN")
     before, bypassed = settled(receiver.received), sender.bypassed()
     assert "is down" in scene.link(1, 2)["reason"]
     scene.revalidate()
@@ -41,8 +41,7 @@ def test_a_port_that_is_down_lets_nothing_pass(scene: Scene, number: int) -> Non
 
     scene.ofctl("mod-port", f"p{number}", "up")
     here.wait_link_up()
-    pattern = rf"(?s)PORT_DOWN.*PORT_STATUS.*MOD: {number}\(p{number}\)[^\n]*\n\s+config:\s+0"
-    scene.monitored(monitor, pattern)
+    scene.monitored(monitor, "(?s)PORT_DOWN.*" + status + "0")
     eventually(lambda: sender.bypassed() > bypassed, "the bypass is in use again")
     eventually(lambda: receiver.received().packets > before.packets, "packets arrive again")
     count = sender.quiet()

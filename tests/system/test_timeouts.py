@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
-
 from tests.system.scene import VERSIONS, Count, becomes, eventually
 
 if TYPE_CHECKING:

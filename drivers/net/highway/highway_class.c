@@ -42,6 +42,20 @@ mask_depth(const struct highway_key *m)
 	return HIGHWAY_DEPTH_L2;
 }
 
+static bool
+is_plain(const struct highway_class_group *group)
+{
+	uint64_t others = 0;
+	int i;
+
+	for (i = 0; i < HIGHWAY_KEY_WORDS; i++) {
+		if (i != 1 && i != 2)
+			others |= group->mask.words[i];
+	}
+	return others == 0 && group->mask.key.tcp_flags == 0 &&
+	       group->n_rules <= HIGHWAY_FEW_RULES;
+}
+
 static void
 insert(struct highway_classifier *c, struct highway_class_group *group, uint32_t index)
 {
@@ -58,7 +72,6 @@ insert(struct highway_classifier *c, struct highway_class_group *group, uint32_t
 		}
 	}
 	group->buckets[at] = index + 1;
-	group->first = index;
 }
 
 int
@@ -66,7 +79,7 @@ highway_classifier_build(struct highway_classifier *c, const struct highway_clas
 			 const struct highway_key *masks, uint32_t n)
 {
 	struct highway_class_group *group;
-	uint32_t i, size;
+	uint32_t i, size, first = 0;
 
 	memset(c, 0, sizeof(*c));
 	if (n == 0)
@@ -75,14 +88,17 @@ highway_classifier_build(struct highway_classifier *c, const struct highway_clas
 	c->groups = rte_calloc("highway_groups", n, sizeof(*c->groups), RTE_CACHE_LINE_SIZE);
 	if (c->rules == NULL || c->groups == NULL)
 		goto no_memory;
-	memcpy(c->rules, rules, n * sizeof(*rules));
 	c->n_rules = n;
 	for (i = 0; i < n; i++) {
 		group_of(c, &masks[i])->n_rules++;
 		c->depth = RTE_MAX(c->depth, mask_depth(&masks[i]));
 	}
+	c->plain = c->n_groups <= HIGHWAY_FEW_GROUPS;
 	for (i = 0; i < c->n_groups; i++) {
 		group = &c->groups[i];
+		group->first = first;
+		first += group->n_rules;
+		c->plain = c->plain && is_plain(group);
 		size = rte_align32pow2(RTE_MAX(group->n_rules * 2, 4U));
 		group->bucket_mask = size - 1;
 		group->buckets = rte_calloc("highway_buckets", size, sizeof(uint32_t),
@@ -90,8 +106,15 @@ highway_classifier_build(struct highway_classifier *c, const struct highway_clas
 		if (group->buckets == NULL)
 			goto no_memory;
 	}
-	for (i = 0; i < n; i++)
-		insert(c, group_of(c, &masks[i]), i);
+	/* Each group's rules side by side: n_rules counts up again while they come in. */
+	for (i = 0; i < c->n_groups; i++)
+		c->groups[i].n_rules = 0;
+	for (i = 0; i < n; i++) {
+		group = group_of(c, &masks[i]);
+		c->rules[group->first + group->n_rules] = rules[i];
+		insert(c, group, group->first + group->n_rules);
+		group->n_rules++;
+	}
 	return 0;
 
 no_memory:

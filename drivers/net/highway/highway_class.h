@@ -42,7 +42,7 @@ struct highway_class_rule {
 struct highway_class_group {
 	union highway_key_words mask;
 	uint32_t n_rules;
-	uint32_t first;		/**< its only rule, if n_rules is 1 */
+	uint32_t first;		/**< index of the first; the others of the group follow */
 	uint32_t bucket_mask;	/**< number of buckets - 1 */
 	uint32_t *buckets;	/**< index into rules + 1, or 0; open addressing */
 	uint8_t n_used;		/**< words of the mask that are not 0 ... */
@@ -60,9 +60,13 @@ struct highway_classifier {
 	uint32_t n_rules;
 	uint32_t n_groups;
 	enum highway_class_depth depth;
+	bool plain;		/**< few rules, and only on what words 1 and 2 of a key say */
 	struct highway_class_rule *rules;
 	struct highway_class_group *groups;
 };
+
+#define HIGHWAY_FEW_RULES 4	/* in a group: comparing each is cheaper than a hash */
+#define HIGHWAY_FEW_GROUPS 4
 
 /** Take over `n` rules (copied; their keys masked by `masks`) and group them. 0 or -ENOMEM. */
 int highway_classifier_build(struct highway_classifier *classifier,
@@ -104,12 +108,15 @@ static inline const struct highway_class_rule *
 highway_group_find(const struct highway_classifier *c, const struct highway_class_group *group,
 		   const uint64_t *words)
 {
-	const struct highway_class_rule *rule;
+	const struct highway_class_rule *rule = &c->rules[group->first];
 	uint32_t at, index;
 
-	if (group->n_rules == 1) {
-		rule = &c->rules[group->first];
-		return highway_group_equal(group, words, rule) ? rule : NULL;
+	if (group->n_rules <= HIGHWAY_FEW_RULES) {
+		for (index = 0; index < group->n_rules; index++, rule++) {
+			if (highway_group_equal(group, words, rule))
+				return rule;
+		}
+		return NULL;
 	}
 	at = highway_group_hash(group, words) & group->bucket_mask;
 	while ((index = group->buckets[at]) != 0) {
@@ -140,6 +147,32 @@ highway_classify(const struct highway_classifier *c, const union highway_key_wor
 			return NULL;
 		}
 		found = rule;
+	}
+	return found;
+}
+
+/** The same for a plain classifier, which looks at two words only. */
+static inline const struct highway_class_rule *
+highway_classify_plain(const struct highway_classifier *c, uint64_t w1, uint64_t w2,
+		       bool *conflict)
+{
+	const struct highway_class_rule *found = NULL, *rule;
+	uint32_t i, n;
+
+	for (i = 0; i < c->n_groups; i++) {
+		const struct highway_class_group *group = &c->groups[i];
+		uint64_t v1 = w1 & group->mask.words[1], v2 = w2 & group->mask.words[2];
+
+		rule = &c->rules[group->first];
+		for (n = group->n_rules; n != 0; n--, rule++) {
+			if (((v1 ^ rule->match.words[1]) | (v2 ^ rule->match.words[2])) != 0)
+				continue;
+			if (unlikely(found != NULL && found->link != rule->link)) {
+				*conflict = true;
+				return NULL;
+			}
+			found = rule;
+		}
 	}
 	return found;
 }

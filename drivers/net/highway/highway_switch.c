@@ -167,6 +167,10 @@ highway_switch_open(struct highway_port *port)
 		.pid = (uint32_t)getpid(),
 	};
 	port->region->gate.off_switch = HIGHWAY_OFF_DOWN;
+	/* Bits without a meaning, from a VNF that scribbled, would keep the bypass off for ever. */
+	__atomic_fetch_and(&port->region->gate.off_operator,
+			   HIGHWAY_OFF_OPERATOR | HIGHWAY_OFF_ALL, __ATOMIC_RELAXED);
+	__atomic_fetch_and(&port->region->gate.off_policy, HIGHWAY_OFF_POLICY, __ATOMIC_RELAXED);
 	__atomic_store_n(&state->attached, 1, __ATOMIC_RELEASE);
 	highway_gate_change(port->region);
 	return 0;

@@ -8,8 +8,10 @@
  * and the sender's half of every change of channel (docs/architecture.md, "Changing channels").
  *
  * Never waits: a class whose Enter cannot begin now stays on the normal channel, and a full ring
- * makes the burst accept fewer frames.
+ * makes the burst accept fewer frames (and, unless idle=poll, gives the core away for a moment).
  */
+
+#include <sched.h>
 
 #include <rte_cycles.h>
 
@@ -256,6 +258,16 @@ put_normal(struct highway_vnf_txq *txq, struct rte_mbuf *mbuf)
 	return true;
 }
 
+static __rte_noinline const struct highway_class_rule *
+find_rule(const struct highway_classifier *classifier, const struct rte_mbuf *mbuf, bool *conflict)
+{
+	union highway_key_words key;
+
+	if (!highway_extract(mbuf, classifier->depth, &key))
+		return NULL;
+	return highway_classify(classifier, &key, conflict);
+}
+
 static uint16_t
 send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 		struct rte_mbuf **pkts, uint16_t n)
@@ -266,17 +278,19 @@ send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 	uint16_t i;
 
 	for (i = 0; i < n; i++) {
-		const struct highway_class_rule *rule = NULL;
+		const struct highway_class_rule *rule;
 		struct rte_mbuf *mbuf = pkts[i];
-		union highway_key_words key;
+		uint64_t w1, w2;
 		int taken = -1;
 
 		if (unlikely(!highway_frame_ok(mbuf))) {
 			txq->errors++;
 			continue;
 		}
-		if (likely(highway_extract(mbuf, classifier->depth, &key)))
-			rule = highway_classify(classifier, &key, &conflict);
+		if (likely(classifier->plain && highway_extract_plain(mbuf, &w1, &w2)))
+			rule = highway_classify_plain(classifier, w1, w2, &conflict);
+		else
+			rule = find_rule(classifier, mbuf, &conflict);
 		/* When they agree again, their classes are to enter anew. */
 		if (unlikely(conflict)) {
 			give_up_all(txq);
@@ -358,5 +372,8 @@ out:
 	highway_presence_exit(&txq->presence);
 	if (likely(sent != 0))
 		rte_pktmbuf_free_bulk(pkts, sent);
+	/* Whoever makes room may be waiting for this very core. */
+	if (unlikely(sent < n) && port->options.idle != HIGHWAY_IDLE_POLL)
+		sched_yield();
 	return sent;
 }
