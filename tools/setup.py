@@ -44,6 +44,7 @@ PACKAGES: Final = (
     "dpdk",
     "dpdk-dev",
     "gcc",
+    "libatomic1",
     "libc6-dev",
     "libdpdk-dev",
     "meson",

@@ -31,9 +31,13 @@ static void
 tally_flush(struct highway_vnf_txq *txq, struct tally *tally)
 {
 	struct highway_counter *counter;
+	struct highway_tx_link *tl;
 
 	if (tally->packets == 0)
 		return;
+	tl = &txq->links[tally->rule->link];
+	tl->packets += tally->packets;
+	tl->bytes += tally->bytes;
 	counter = &txq->counters[tally->rule->slot];
 	/* Bytes first: pairs with highway_account_slot(), which reads packets first, so that it
 	 * never sees packets without their bytes.
@@ -231,9 +235,6 @@ put_bypass(struct highway_vnf_txq *txq, const struct highway_view *view,
 		return -1;
 	if (likely(tl->entered >= rule->born) || enter_link(txq, view, rule->link)) {
 		if (likely(put(&tl->ring, mbuf))) {
-			tl->packets++;
-			tl->bytes += mbuf->pkt_len;
-			txq->touched |= link_bit(rule->link);
 			return 1;
 		}
 		if (!tl->ring.broken)
@@ -299,9 +300,10 @@ send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 		if (rule != NULL)
 			taken = put_bypass(txq, view, rule, mbuf);
 		if (taken > 0) {
-			if (rule != tally.rule) {
+			if (unlikely(rule != tally.rule)) {
 				tally_flush(txq, &tally);
 				tally.rule = rule;
+				txq->touched |= link_bit(rule->link);
 			}
 			tally.packets++;
 			tally.bytes += mbuf->pkt_len;

@@ -59,6 +59,8 @@ def _pong(shared: mmap.mmap) -> None:
 
 
 def _main(first: int, second: int) -> None:
+    if not {first, second} <= os.sched_getaffinity(0):
+        sys.exit(f"no such cores: {first}, {second}")
     shared = mmap.mmap(-1, mmap.PAGESIZE)
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -20)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 BRIDGE: Final = "br0"
 SOURCE, SINK, WEB = "source", "sink", "web"
-PORTS: Final = (SOURCE, "fw_in", "fw_out", "nat_in", "nat_out", SINK, WEB)
-HOPS: Final = ((SOURCE, "fw_in"), ("fw_out", "nat_in"), ("nat_out", SINK))
+PORTS: Final = (SOURCE, "fw0", "fw1", "nat0", "nat1", SINK, WEB)
+HOPS: Final = ((SOURCE, "fw0"), ("fw1", "nat0"), ("nat1", SINK))
 HTTP: Final = 80
 PATIENCE: Final = 15.0
 _SLEEP_US: Final = 500
@@ -86,8 +86,8 @@ class Chain:
         cores = place(sorted(os.sched_getaffinity(0)))
         plan: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
             ("source", "txonly", (SOURCE,), (f"--tx-udp=1024,{HTTP}",)),
-            ("firewall", "io", ("fw_in", "fw_out"), ()),
-            ("nat", "io", ("nat_in", "nat_out"), ()),
+            ("firewall", "io", ("fw0", "fw1"), ()),
+            ("nat", "io", ("nat0", "nat1"), ()),
             ("sink", "rxonly", (SINK, WEB), ()),
         )
         for core, (name, forward, ports, extra) in zip(cores, plan, strict=True):
@@ -105,7 +105,7 @@ class Chain:
                 self.ends[port] = End(vnf=vnf, port=number)
         for end in self.ends.values():
             end.vnf.wait_link_up(end.port)
-        for vnf in (self.ends[name].vnf for name in (SINK, "nat_in", "fw_in")):
+        for vnf in (self.ends[name].vnf for name in (SINK, "nat0", "fw0")):
             vnf.start()
 
     @property
@@ -116,7 +116,7 @@ class Chain:
     @property
     def vnfs(self) -> list[TestPmd]:
         """The four VNFs, in the order of the chain."""
-        return [self.ends[name].vnf for name in (SOURCE, "fw_in", "nat_in", SINK)]
+        return [self.ends[name].vnf for name in (SOURCE, "fw0", "nat0", SINK)]
 
     @contextlib.contextmanager
     def sending(self) -> Iterator[None]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, TextIO
 
 from rich.console import Console
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _BAR: Final = 30
 _TICK: Final = 0.25
+_PLAIN_TICK: Final = 1.0
 
 
 class Screen:
@@ -57,12 +60,12 @@ class Screen:
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | int]]) -> None:
         """Show a table: the first column to the left, numbers to the right."""
         if self.live:
-            table = Table(box=None, pad_edge=True, header_style="dim")
+            table = Table(box=None, pad_edge=False, header_style="dim")
             for number, name in enumerate(columns):
                 table.add_column(name, justify="right" if number else "left")
             for row in rows:
                 table.add_row(*(_cell(cell) for cell in row))
-            self._console.print(table)
+            self._console.print(Padding(table, (0, 0, 0, 4), expand=False))
             return
         lines = [list(columns), *([_cell(cell) for cell in row] for row in rows)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
@@ -78,17 +81,22 @@ class Screen:
         """
         first_at, first = _timed(count)
         at, packets = first_at, first
-        with Live(console=self._console, transient=True, auto_refresh=False) as live:
-            while at - first_at < seconds:
-                time.sleep(min(_TICK, max(0.0, first_at + seconds - at)))
+        tick = _TICK if self.live else _PLAIN_TICK
+        with (
+            Live(console=self._console, transient=True, auto_refresh=False)
+            if self.live
+            else nullcontext() as live
+        ):
+            while seconds - (at - first_at) > tick / 10:
+                time.sleep(min(tick, max(0.0, first_at + seconds - at)))
                 now_at, now = _timed(count)
                 rate = (now - packets) / (now_at - at) / 1e6
                 at, packets = now_at, now
                 self._fastest = max(self._fastest, rate)
-                if self.live:
+                if live is not None:
                     live.update(self._bar(label, rate, at - first_at, seconds), refresh=True)
                 else:
-                    print(f"   {at - first_at:4.1f} s  {label}  {rate:6.2f} Mpps")
+                    self._print(f"   {at - first_at:4.1f} s  {label}  {rate:6.2f} Mpps")
         return (packets - first) / (at - first_at) / 1e6
 
     def _bar(self, label: str, rate: float, passed: float, seconds: float) -> Text:

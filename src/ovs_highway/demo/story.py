@@ -121,7 +121,7 @@ def tell(chain: Chain, screen: Screen) -> Outcome:
 
 def _wire(chain: Chain, screen: Screen) -> None:
     screen.title("Four dpdk-testpmd processes on one Open vSwitch, and the flowmods of a chain")
-    screen.say("source ─ fw_in [firewall] fw_out ─ nat_in [nat] nat_out ─ sink")
+    screen.say("source ─ fw0 [firewall] fw1 ─ nat0 [nat] nat1 ─ sink")
     for vnf in chain.vnfs:
         screen.say(f"{vnf.name}: pid {vnf.pid}, {vnf.command_line[0]}, unmodified")
     screen.say(f"five polling threads, with that of the switch, on {chain.cores} cores")
