@@ -382,8 +382,6 @@ void highway_switch_hold(struct highway_port *port);
 void highway_switch_purged(struct highway_port *port, uint32_t token);
 struct highway_port *highway_switch_find(uint64_t region_id);
 struct highway_peer *highway_switch_peer(struct highway_port *port, uint64_t id, bool make);
-uint16_t highway_switch_rx(void *rxq, struct rte_mbuf **pkts, uint16_t n);
-uint16_t highway_switch_tx(void *txq, struct rte_mbuf **pkts, uint16_t n);
 
 /* highway_flow.c */
 extern const struct rte_flow_ops highway_flow_ops;
@@ -427,10 +425,6 @@ int highway_vnf_link_add(struct highway_port *port, int fd, const struct highway
 void highway_vnf_link_remove(struct highway_port *port, uint64_t link_id);
 void highway_link_fault(struct highway_link *link, enum highway_close reason);
 int highway_presence_init(void);
-
-/* highway_vnf_rx.c, highway_vnf_tx.c */
-uint16_t highway_vnf_rx(void *rxq, struct rte_mbuf **pkts, uint16_t n);
-uint16_t highway_vnf_tx(void *txq, struct rte_mbuf **pkts, uint16_t n);
 
 /* highway_ctrl.c */
 int highway_ctrl_add(struct highway_port *port);

@@ -35,9 +35,9 @@ fill_chain(struct rte_mbuf *head, struct rte_mempool *pool, const uint8_t *from,
 }
 
 void
-highway_copy_in(struct highway_consumer *ring, struct rte_mempool *pool, uint16_t port_id,
-		uint32_t tag, bool scatter, struct rte_mbuf **pkts, uint16_t n,
-		struct highway_copied *done)
+HIGHWAY_ISA(highway_copy_in)(struct highway_consumer *ring, struct rte_mempool *pool,
+			     uint16_t port_id, uint32_t tag, bool scatter,
+			     struct rte_mbuf **pkts, uint16_t n, struct highway_copied *done)
 {
 	struct highway_desc desc[HIGHWAY_BURST];
 	uint64_t available = highway_consumer_available(ring);

@@ -14,6 +14,7 @@
 #include <rte_mbuf.h>
 #include <rte_memcpy.h>
 
+#include "highway_isa.h"
 #include "highway_ring.h"
 
 #define HIGHWAY_BURST 64 /* the most that one pass of the loops below moves */
@@ -32,9 +33,9 @@ struct highway_copied {
  *
  * @param n at most HIGHWAY_BURST
  */
-void highway_copy_in(struct highway_consumer *ring, struct rte_mempool *pool, uint16_t port_id,
-		     uint32_t tag, bool scatter, struct rte_mbuf **pkts, uint16_t n,
-		     struct highway_copied *done);
+void HIGHWAY_ISA(highway_copy_in)(struct highway_consumer *ring, struct rte_mempool *pool,
+				  uint16_t port_id, uint32_t tag, bool scatter,
+				  struct rte_mbuf **pkts, uint16_t n, struct highway_copied *done);
 
 /** Copy a frame of one or several segments to `to`. */
 static inline void

@@ -11,10 +11,13 @@
 #include <dlfcn.h>
 #include <ethdev_vdev.h>
 #include <link.h>
+#include <rte_cpuflags.h>
 #include <rte_malloc.h>
+#include <rte_vect.h>
 #include <rte_version.h>
 
 #include "highway.h"
+#include "highway_isa.h"
 
 #define SWITCH_MAX_TXQ 128 /* OVS wants one per polling thread, and one more */
 
@@ -346,6 +349,30 @@ stable_mac(const char *port, uint8_t first_byte)
 	return mac;
 }
 
+#define SET_BURSTS(dev, role, isa) \
+	do { \
+		(dev)->rx_pkt_burst = highway_##role##_rx_##isa; \
+		(dev)->tx_pkt_burst = highway_##role##_tx_##isa; \
+	} while (0)
+
+static void
+choose_bursts(struct rte_eth_dev *dev)
+{
+	bool for_switch = is_switch(dev->data->dev_private);
+
+	if (rte_cpu_get_flag_enabled(RTE_CPUFLAG_AVX2) > 0 &&
+	    rte_vect_get_max_simd_bitwidth() >= RTE_VECT_SIMD_256) {
+		if (for_switch)
+			SET_BURSTS(dev, switch, avx2);
+		else
+			SET_BURSTS(dev, vnf, avx2);
+	} else if (for_switch) {
+		SET_BURSTS(dev, switch, base);
+	} else {
+		SET_BURSTS(dev, vnf, base);
+	}
+}
+
 static int
 port_of_name(const char *name)
 {
@@ -401,8 +428,7 @@ probe(struct rte_vdev_device *vdev)
 		.link_status = RTE_ETH_LINK_DOWN,
 	};
 	dev->dev_ops = &highway_ops;
-	dev->rx_pkt_burst = is_switch(port) ? highway_switch_rx : highway_vnf_rx;
-	dev->tx_pkt_burst = is_switch(port) ? highway_switch_tx : highway_vnf_tx;
+	choose_bursts(dev);
 	if (is_switch(port)) {
 		ret = highway_switch_open(port);
 		if (ret != 0)

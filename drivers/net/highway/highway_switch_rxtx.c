@@ -212,8 +212,8 @@ drain(struct highway_switch_rxq *rxq, uint32_t queue, struct rte_mbuf **pkts, ui
 		return 0;
 	/* Marks and frames that are too long do not count as got, but they count as rounds. */
 	for (passes = 0; got < n && !c->broken && passes < HIGHWAY_MAX_PASSES; passes++) {
-		highway_copy_in(c, rxq->pool, data->port_id, QUEUE_TAG | queue,
-				data->scattered_rx, pkts + got, n - got, &done);
+		HIGHWAY_ISA(highway_copy_in)(c, rxq->pool, data->port_id, QUEUE_TAG | queue,
+					     data->scattered_rx, pkts + got, n - got, &done);
 		got += done.packets;
 		rxq->packets += done.packets;
 		rxq->bytes += done.bytes;
@@ -239,7 +239,7 @@ drain(struct highway_switch_rxq *rxq, uint32_t queue, struct rte_mbuf **pkts, ui
 }
 
 uint16_t
-highway_switch_rx(void *queue, struct rte_mbuf **pkts, uint16_t n)
+HIGHWAY_ISA(highway_switch_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct highway_switch_rxq *rxq = queue;
 	struct highway_port *port = rxq->port;
@@ -289,7 +289,7 @@ ring_for(const struct highway_switch_tx *tx, const struct rte_mbuf *mbuf)
 }
 
 uint16_t
-highway_switch_tx(void *queue, struct rte_mbuf **pkts, uint16_t n)
+HIGHWAY_ISA(highway_switch_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct highway_switch_txq *txq = queue;
 	struct highway_switch *sw = txq->port->sw;

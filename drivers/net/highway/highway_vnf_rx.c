@@ -111,8 +111,8 @@ drain_normal(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool 
 
 	for (passes = 0; got < n && passes < HIGHWAY_MAX_PASSES && !ring->broken &&
 	     !held(rxq, view); passes++) {
-		highway_copy_in(ring, rxq->pool, rxq->port->dev->data->port_id, 0, scatter,
-				pkts + got, n - got, &done);
+		HIGHWAY_ISA(highway_copy_in)(ring, rxq->pool, rxq->port->dev->data->port_id, 0,
+					     scatter, pkts + got, n - got, &done);
 		got += done.packets;
 		rxq->stats.rx_normal_packets += done.packets;
 		rxq->stats.rx_normal_bytes += done.bytes;
@@ -174,8 +174,8 @@ drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 		struct highway_marker fence;
 		struct highway_desc desc;
 
-		highway_copy_in(ring, rxq->pool, rxq->port->dev->data->port_id, 0, scatter,
-				pkts + got, n - got, &done);
+		HIGHWAY_ISA(highway_copy_in)(ring, rxq->pool, rxq->port->dev->data->port_id, 0,
+					     scatter, pkts + got, n - got, &done);
 		got += done.packets;
 		rx->packets += done.packets;
 		rx->bytes += done.bytes;
@@ -266,7 +266,7 @@ idle(struct highway_vnf_rxq *rxq)
 }
 
 uint16_t
-highway_vnf_rx(void *queue, struct rte_mbuf **pkts, uint16_t n)
+HIGHWAY_ISA(highway_vnf_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct highway_vnf_rxq *rxq = queue;
 	struct highway_port *port = rxq->port;

@@ -334,7 +334,7 @@ send_normal(struct highway_vnf_txq *txq, struct rte_mbuf **pkts, uint16_t n)
 }
 
 uint16_t
-highway_vnf_tx(void *queue, struct rte_mbuf **pkts, uint16_t n)
+HIGHWAY_ISA(highway_vnf_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct highway_vnf_txq *txq = queue;
 	struct highway_port *port = txq->port;
