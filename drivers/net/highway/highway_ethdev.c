@@ -430,7 +430,9 @@ probe(struct rte_vdev_device *vdev)
 	dev->dev_ops = &highway_ops;
 	choose_bursts(dev);
 	if (is_switch(port)) {
+		pthread_mutex_lock(&highway_lock);
 		ret = highway_switch_open(port);
+		pthread_mutex_unlock(&highway_lock);
 		if (ret != 0)
 			goto release;
 		highway_is_switch_port[dev->data->port_id] = true;

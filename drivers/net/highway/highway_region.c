@@ -231,14 +231,17 @@ highway_map_fd(struct highway_map *map, int fd, uint64_t size)
 		return -errno;
 	}
 	map->size = size;
+	highway_guard(map);
 	return 0;
 }
 
 void
 highway_unmap(struct highway_map *map)
 {
-	if (map->base != NULL)
+	if (map->base != NULL) {
+		highway_unguard(map);
 		munmap(map->base, map->size);
+	}
 	map->base = NULL;
 	map->size = 0;
 }

@@ -66,6 +66,10 @@ void highway_port_region_discard(const char *port);
 int highway_map_fd(struct highway_map *map, int fd, uint64_t size);
 void highway_unmap(struct highway_map *map);
 
+/* highway_guard.c: survive that somebody cuts a region's file short. */
+void highway_guard(const struct highway_map *map);
+void highway_unguard(const struct highway_map *map);
+
 /** Check a mapped port region and take a private copy of its geometry. 0 or -EBADMSG, *why set. */
 int highway_port_region_check(const struct highway_map *map, struct highway_geometry *geometry,
 			      const char **why);

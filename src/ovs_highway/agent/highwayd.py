@@ -205,8 +205,22 @@ class Highwayd:
             self.ports.apply(port)
         self._news()
 
+    def _guard(self) -> None:
+        """Before regions are looked at: has somebody who maps one cut its file short?"""
+        for port in self.ports.values():
+            if port.region.guard():
+                log.error(
+                    "port %s: somebody who maps its region has cut it short; delete the port and"
+                    " add it again",
+                    port.name,
+                )
+        for link in self._regions.values():
+            if link.guard():
+                log.error("link %s-%s: one of its ends has cut its region short", *link.names)
+
     async def _renew_leases(self) -> None:
         while True:
+            self._guard()
             self.ports.every_second()
             # Its time tells the `highway` command for how long highwayd has been away.
             with contextlib.suppress(OSError):
@@ -233,6 +247,7 @@ class Highwayd:
                 await asyncio.sleep(1)
 
     def _tick(self, now: float, *, news: bool) -> None:
+        self._guard()
         self.ports.check_grace(now)
         for port in self.ports.deleted(now):
             self._say_gone(port)

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
 import stat
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from ovs_highway import shm
 from ovs_highway.errors import RegionError
@@ -16,6 +17,9 @@ from ovs_highway.shm import CData, RingGeometry, ffi
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+
+_MAP_FIXED: Final = 0x10  # the same on every Linux that DPDK runs on
 
 
 class Region:
@@ -29,6 +33,7 @@ class Region:
         """Map `fd`, which this object owns from now on, even if this raises RegionError."""
         self.fd = fd
         self._mem: mmap.mmap | None = None
+        self._cut = False
         try:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
@@ -86,6 +91,27 @@ class Region:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def guard(self) -> bool:
+        """Put empty memory in the region's place if its file was cut short; return whether it was.
+
+        Who maps a region can also truncate it, and the next access would be a SIGBUS. Returns
+        True only once.
+        """
+        if self._cut or os.fstat(self.fd).st_size >= self.size:
+            return False
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mmap.restype = ctypes.c_void_p
+        libc.mmap(
+            ctypes.c_void_p(int(ffi.cast("uintptr_t", self.raw))),
+            ctypes.c_size_t(self.size),
+            ctypes.c_int(mmap.PROT_READ | mmap.PROT_WRITE),
+            ctypes.c_int(mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED),
+            ctypes.c_int(-1),
+            ctypes.c_long(0),
+        )
+        self._cut = True
+        return True
 
     def is_file(self, path: Path) -> bool:
         """Tell whether `path` is this very region."""
