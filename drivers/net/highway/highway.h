@@ -43,7 +43,7 @@ extern pthread_mutex_t highway_lock;
 enum highway_idle {
 	HIGHWAY_IDLE_POLL,	/**< never give the core away */
 	HIGHWAY_IDLE_YIELD,	/**< sched_yield() after some empty polls, or when a ring is full */
-	HIGHWAY_IDLE_SLEEP	/**< sleep 20 us after some empty polls, yield when a ring is full */
+	HIGHWAY_IDLE_SLEEP	/**< sleep 20 us after empty polls, yield when a ring is full */
 };
 
 /** What devargs say. */
@@ -179,7 +179,7 @@ struct highway_vnf_rxq {
 	struct highway_queue_stats stats; /**< rx half */
 } __rte_cache_aligned;
 
-/* ------------------------------------------------------------------------------- switch role --- */
+/* ------------------------------------------------------------------------------ switch role --- */
 
 enum highway_flow_state {
 	HIGHWAY_FLOW_INERT,	/**< accepted, never used */
@@ -307,7 +307,7 @@ struct highway_switch {
 	struct highway_switch_tx tx;
 };
 
-/* -------------------------------------------------------------------------------------- both --- */
+/* ------------------------------------------------------------------------------------- both --- */
 
 enum highway_conn_state {
 	HIGHWAY_CONN_DOWN,	/**< try again at `retry_tsc` */

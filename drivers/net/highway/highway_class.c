@@ -64,7 +64,7 @@ insert(struct highway_classifier *c, struct highway_class_group *group, uint32_t
 
 	for (; group->buckets[at] != 0; at = (at + 1) & group->bucket_mask) {
 		other = &c->rules[group->buckets[at] - 1];
-		/* The same pattern twice, to different peers: no frame is short enough for either. */
+		/* The same pattern twice, to different peers: no frame is short enough. */
 		if (other->link != rule->link &&
 		    highway_group_equal(group, other->match.words, rule)) {
 			other->max_frame = 0;

@@ -30,7 +30,8 @@ union highway_key_words {
 /** A rule as a sender keeps it. */
 struct highway_class_rule {
 	union highway_key_words match; /**< masked */
-	const uint64_t *live;	/**< the rule's word in shared memory; equals generation, or it is gone */
+	/** The rule's word in shared memory; equals generation, or it is gone */
+	const uint64_t *live;
 	uint64_t generation;
 	uint64_t born;		/**< version of the first view that had the rule on this link */
 	uint32_t slot;

@@ -270,7 +270,7 @@ tx_queue_release(struct rte_eth_dev *dev, uint16_t id)
 	dev->data->tx_queues[id] = NULL;
 }
 
-/* ----------------------------------------------------------------------------- the other ops --- */
+/* ---------------------------------------------------------------------------- the other ops --- */
 
 static int
 accept_all(struct rte_eth_dev *dev __rte_unused)

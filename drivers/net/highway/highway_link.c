@@ -420,9 +420,11 @@ highway_links_ready(struct highway_port *port, bool ready)
 	uint32_t slot;
 
 	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
-		if (port->links[slot] != NULL)
-			__atomic_store_n(&end_of(port->links[slot], port->links[slot]->end)->rx_ready,
-					 ready, __ATOMIC_RELEASE);
+		const struct highway_link *link = port->links[slot];
+
+		if (link != NULL)
+			__atomic_store_n(&end_of(link, link->end)->rx_ready, ready,
+					 __ATOMIC_RELEASE);
 	}
 }
 

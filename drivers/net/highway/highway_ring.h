@@ -22,7 +22,7 @@
 
 #include "highway_shm.h"
 
-#define HIGHWAY_WRITE_AHEAD (16 * HIGHWAY_GRANULE) /* bytes of ring data fetched before their turn */
+#define HIGHWAY_WRITE_AHEAD (16 * HIGHWAY_GRANULE) /* bytes of data fetched before their turn */
 #define HIGHWAY_DESC_AHEAD 16 /* descriptors, likewise */
 
 /** Where a ring lies; made once from checked geometry. */
@@ -214,8 +214,8 @@ highway_producer_commit(struct highway_producer *p, uint32_t length, enum highwa
 	__atomic_store_n(&p->mem.desc[p->head & p->mem.mask], u.word, __ATOMIC_RELAXED);
 	p->data_head += highway_granules(length);
 	p->head++;
-	/* The lines that are written soon lie in the consumer's cache. Stores leave the store buffer
-	 * in order, so without this each would wait for its line alone. A prefetch never faults.
+	/* The lines that are written soon lie in the consumer's cache. Stores leave the store
+	 * buffer in order, so without this each would wait for its line alone. A prefetch never faults.
 	 */
 	__builtin_prefetch(p->mem.data + p->data_head + HIGHWAY_WRITE_AHEAD, 1);
 	if ((p->head & (RTE_CACHE_LINE_SIZE / sizeof(struct highway_desc) - 1)) == 0)

@@ -163,7 +163,8 @@ struct highway_counter {
 /** What the switch says of itself in a port region. [switch] */
 struct highway_switch_state {
 	uint64_t epoch;		/**< random; another one = another life of the switch's port */
-	uint32_t attached;	/**< 1: an ovs-vswitchd has the port; cleared by highwayd if it died */
+	/** 1: an ovs-vswitchd has the port; cleared by highwayd if it died */
+	uint32_t attached;
 	uint32_t link_up;	/**< 1: started and administratively up */
 	uint32_t max_frame;	/**< bytes that OVS lets through: MTU + 18 */
 	uint32_t pid;		/**< for people */
@@ -176,9 +177,11 @@ struct highway_switch_state {
 	uint64_t tx_packets;	/**< to the VNF over the normal channel */
 	uint64_t tx_bytes;
 	uint64_t tx_full;	/**< not taken: the VNF's ring was full */
-	uint64_t bypass_rx_packets; /**< sent by the VNF over bypass channels, as accounted to OVS */
+	/** Sent by the VNF over bypass channels, as accounted to OVS */
+	uint64_t bypass_rx_packets;
 	uint64_t bypass_rx_bytes;
-	uint64_t bypass_tx_packets; /**< sent to the VNF over bypass channels, as accounted to OVS */
+	/** Sent to the VNF over bypass channels, as accounted to OVS */
+	uint64_t bypass_tx_packets;
 	uint64_t bypass_tx_bytes;
 	uint64_t errors;	/**< bad values met in this region */
 	uint8_t pad[8];
@@ -188,7 +191,8 @@ struct highway_switch_state {
 enum highway_off {
 	HIGHWAY_OFF_OPERATOR = 1,	/**< highway off PORT */
 	HIGHWAY_OFF_ALL = 2,		/**< highway off --all */
-	HIGHWAY_OFF_POLICY = 4,		/**< something that OVS does outside the flow; see the text */
+	/** Something that OVS does outside the flow; see the text */
+	HIGHWAY_OFF_POLICY = 4,
 	HIGHWAY_OFF_LEASE = 8,		/**< no highwayd for too long */
 	HIGHWAY_OFF_HOLD = 16,		/**< another thread polls the port: flows are re-learned */
 	HIGHWAY_OFF_DOWN = 32,		/**< the port is down or not started */
@@ -320,7 +324,8 @@ struct highway_link_region {
 enum highway_close {
 	HIGHWAY_CLOSE_NONE = 0,
 	HIGHWAY_CLOSE_BAD_INDEX = 1,	/**< a ring index that cannot be */
-	HIGHWAY_CLOSE_BAD_DESC = 2,	/**< a descriptor outside the ring's data, or of unknown kind */
+	/** A descriptor outside the ring's data, or of unknown kind */
+	HIGHWAY_CLOSE_BAD_DESC = 2,
 	HIGHWAY_CLOSE_BAD_LEAVE = 3,	/**< a Leave beyond what was published */
 	HIGHWAY_CLOSE_TIMEOUT = 4	/**< a drain or a gate took more than 5 s */
 };
@@ -338,11 +343,14 @@ enum highway_msg_type {
 	HIGHWAY_MSG_PORT_REGION = 3,	/**< highwayd to VNF: its port's region; + region */
 	HIGHWAY_MSG_PORT_GONE = 4,	/**< highwayd to VNF: the port was deleted */
 	HIGHWAY_MSG_LINK_ADD = 5,	/**< highwayd to VNF: attach this link; + region */
-	HIGHWAY_MSG_LINK_ADDED = 6,	/**< VNF: attached, or not with a reason; also when highwayd returns */
+	/** VNF: attached, or not with a reason; also when highwayd returns */
+	HIGHWAY_MSG_LINK_ADDED = 6,
 	HIGHWAY_MSG_LINK_UPDATE = 7,	/**< highwayd to VNF: look at the link's phase */
 	HIGHWAY_MSG_LINK_REMOVE = 8,	/**< highwayd to VNF: leave, drain, unmap */
-	HIGHWAY_MSG_LINK_REMOVED = 9,	/**< VNF: no longer mapped, or closed by itself with a reason */
-	HIGHWAY_MSG_WANT = 10,		/**< switch: how many rules towards a peer; 0 = none any more */
+	/** VNF: no longer mapped, or closed by itself with a reason */
+	HIGHWAY_MSG_LINK_REMOVED = 9,
+	/** Switch: how many rules towards a peer; 0 = none any more */
+	HIGHWAY_MSG_WANT = 10,
 	HIGHWAY_MSG_PURGE = 11,		/**< switch: let OVS learn its flows anew */
 	HIGHWAY_MSG_PURGED = 12,	/**< highwayd: done */
 	HIGHWAY_MSG_LOG = 13		/**< driver: a line for highwayd's log */

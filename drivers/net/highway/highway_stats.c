@@ -15,7 +15,7 @@
 #include "highway.h"
 #include "highway_vnf.h"
 
-/* --------------------------------------------------------------------------------- per queue --- */
+/* -------------------------------------------------------------------------------- per queue --- */
 
 struct highway_queue_stats
 highway_vnf_tx_stats(const struct highway_vnf_txq *txq)

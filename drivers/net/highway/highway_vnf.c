@@ -266,8 +266,8 @@ look_at_rings(struct highway_port *port)
 		return;
 	port->broken_logged = true;
 	port->region->vnf_state.errors++;
-	HW_LOG(ERR, "port %s: a ring of the normal channel is damaged and not used any more; delete "
-	       "the port in the switch and add it again", port->options.port);
+	HW_LOG(ERR, "port %s: a ring of the normal channel is damaged and not used any more; "
+	       "delete the port in the switch and add it again", port->options.port);
 }
 
 /** Everything that does not wait for a message. Called by the control thread. */
