@@ -128,7 +128,9 @@ def test_a_deleted_port_takes_everything_with_it(database: Database, idle_lab: L
     assert b.give_up_link() == "port vnf1 was deleted"
     a.expect_eof()
     wait_for(lambda: not lab.link_files(), "the link's region is gone")
-    wait_for(lambda: not (lab.rundir / "ports" / "vnf1").exists(), "its directory is gone")
+    socket = lab.rundir / "ports" / "vnf1" / "sock"
+    wait_for(lambda: not socket.exists(), "its socket is gone")
+    assert socket.parent.exists(), "a container that was given the directory has lost it"
     assert not one.path.exists()
     assert shown(lab, "vnf1") == {}
     assert two.path.exists()
