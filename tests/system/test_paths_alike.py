@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING
 
@@ -13,21 +14,26 @@ if TYPE_CHECKING:
     from tests.system.scene import Scene, Vnf
 
 
-def descriptions(vnf: Vnf, packets: int) -> set[str]:
-    """Return the different descriptions of the packets that testpmd has printed of late.
+def printed(vnf: Vnf) -> list[str]:
+    """Return the descriptions of all packets that testpmd has printed.
 
     In verbose mode 1 it prints for each packet its addresses, type, length, segments, packet
     type, queue, RSS hash if there is one, and offload flags.
     """
     lines = [line.strip() for line in vnf.output.splitlines()]
     where, found = "", []
-    for index, line in enumerate(lines):
+    for line, following in itertools.pairwise(lines):
         burst = re.search(r"(port \d+/queue \d+: received) \d+ packets", line)
         where = burst[1] if burst else where
         if line.startswith("src="):
-            found.append(f"{where} {line} {lines[index + 1]}")
-    assert len(found) >= packets
-    return set(found[-packets:])
+            found.append(f"{where} {line} {following}")
+    return found
+
+
+def descriptions(vnf: Vnf, total: int, last: int) -> set[str]:
+    """Return how the `last` packets look, once all `total` since "set verbose 1" are printed."""
+    becomes(lambda: len(printed(vnf)), total, f"what {vnf.name} has printed")
+    return set(printed(vnf)[-last:])
 
 
 @pytest.mark.parametrize("length", [60, 1514, 1000])
@@ -47,6 +53,7 @@ def test_packets_look_the_same_on_both_channels(scene: Scene, length: int) -> No
     scene.bypass_on(sender)
     becomes(receiver.received, sender.sent(), "the receiver")
     receiver.command("set verbose 1")
+    silent = receiver.received().packets
     seen = []
     for channel in ("bypass", "normal"):
         if channel == "normal":
@@ -56,7 +63,8 @@ def test_packets_look_the_same_on_both_channels(scene: Scene, length: int) -> No
         sender.send(2)
         becomes(receiver.received, sender.sent(), f"the receiver over the {channel} channel")
         assert receiver.xstats()[f"rx_{channel}_packets"] == before + 2 * BURST
-        seen.append(descriptions(receiver, 2 * BURST))
+        total = receiver.received().packets - silent
+        seen.append(descriptions(receiver, total, 2 * BURST))
     scene.highway("on", "p1")
     assert seen[0] == seen[1]
     (one,) = seen[0]
@@ -100,5 +108,5 @@ def test_a_vnf_gets_its_own_port_id_on_every_port(scene: Scene) -> None:
         sender.send()
         becomes(lambda: both.received(0) + both.received(1), sender.sent(), "both ports")
         assert both.bypassed("rx", port) >= 2 * BURST
-        (text,) = descriptions(both, BURST)
+        (text,) = descriptions(both, (both.received(0) + both.received(1)).packets, BURST)
         assert text.startswith(f"port {port}/queue 0: received ")
