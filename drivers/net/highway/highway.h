@@ -140,7 +140,6 @@ struct highway_presence {
 struct highway_vnf_txq {
 	struct highway_port *port;
 	uint16_t queue;
-	bool attached;			/**< `normal` lies in a region */
 	struct highway_presence presence;
 	struct highway_producer normal;
 	uint64_t view_version;		/**< of the last burst */
@@ -160,7 +159,6 @@ struct highway_vnf_txq {
 struct highway_vnf_rxq {
 	struct highway_port *port;
 	uint16_t queue;
-	bool attached;
 	struct rte_mempool *pool;
 	struct highway_presence presence;
 	struct highway_consumer normal;
@@ -366,7 +364,6 @@ extern bool highway_is_switch_port[RTE_MAX_ETHPORTS];
 
 /* highway_ethdev.c */
 void highway_link_status(struct highway_port *port, bool up);
-bool highway_scatter_on(const struct highway_port *port);
 
 /* highway_devargs.c */
 int highway_options_parse(const char *name, const char *devargs, struct highway_options *options);
@@ -435,6 +432,17 @@ void highway_ctrl_send(struct highway_port *port, enum highway_msg_type type,
 void highway_ctrl_link_reply(struct highway_port *port, enum highway_msg_type type,
 			     uint64_t link_id, uint64_t peer_id, enum highway_status status,
 			     const char *text);
+
+/** Place a ring of the port region, of those that begin at `offset`. */
+static inline void
+highway_port_ring(const struct highway_port *port, struct highway_ring_mem *mem, uint64_t offset,
+		  uint32_t queue)
+{
+	const struct highway_geometry *g = &port->geometry;
+
+	highway_ring_place(mem, RTE_PTR_ADD(port->map.base, offset + queue * g->ring_stride),
+			   g->ring_size, g->ring_data);
+}
 
 /** Tell the other side of a port region that something changed. */
 static inline void

@@ -373,16 +373,16 @@ choose_bursts(struct rte_eth_dev *dev)
 	}
 }
 
-static int
-port_of_name(const char *name)
+static bool
+has_port(const char *name)
 {
 	const struct highway_port *port;
 
 	TAILQ_FOREACH(port, &highway_ports, next) {
 		if (strcmp(port->options.port, name) == 0)
-			return port->dev->data->port_id;
+			return true;
 	}
-	return -1;
+	return false;
 }
 
 static int
@@ -402,7 +402,7 @@ probe(struct rte_vdev_device *vdev)
 	ret = highway_options_parse(name, rte_vdev_device_args(vdev), &options);
 	if (ret != 0)
 		return ret;
-	if (port_of_name(options.port) >= 0) {
+	if (has_port(options.port)) {
 		HW_LOG(ERR, "%s: this program has port %s already; give each device a port of its "
 		       "own", name, options.port);
 		return -EEXIST;

@@ -58,12 +58,6 @@ highway_switch_peer(struct highway_port *port, uint64_t id, bool make)
 
 /* ------------------------------------------------------------------------------ open, close --- */
 
-static void *
-ring_at(const struct highway_port *port, uint64_t offset, uint32_t queue)
-{
-	return RTE_PTR_ADD(port->map.base, offset + queue * port->geometry.ring_stride);
-}
-
 /* What an earlier ovs-vswitchd left: its rules are void, its packets too old. */
 static int
 take_over(struct highway_port *port)
@@ -79,10 +73,8 @@ take_over(struct highway_port *port)
 		struct highway_consumer *rx = &sw->rxq.rings[i].ring;
 		struct highway_producer *tx = &sw->tx.rings[i];
 
-		highway_ring_place(&rx->mem, ring_at(port, g->to_switch_offset, i), g->ring_size,
-				   g->ring_data);
-		highway_ring_place(&tx->mem, ring_at(port, g->to_vnf_offset, i), g->ring_size,
-				   g->ring_data);
+		highway_port_ring(port, &rx->mem, g->to_switch_offset, i);
+		highway_port_ring(port, &tx->mem, g->to_vnf_offset, i);
 		if (highway_consumer_attach(rx) != 0 || highway_producer_attach(tx) != 0)
 			return -EBADMSG;
 		rx->tail = rx->head_seen;

@@ -18,12 +18,6 @@
 #include "highway.h"
 #include "highway_vnf.h"
 
-static void *
-ring_at(const struct highway_port *port, uint64_t offset, uint32_t queue)
-{
-	return RTE_PTR_ADD(port->map.base, offset + queue * port->geometry.ring_stride);
-}
-
 /* Give the queues their rings. */
 static int
 place_queues(struct highway_port *port)
@@ -35,20 +29,17 @@ place_queues(struct highway_port *port)
 	for (i = 0; i < highway_n_txq(port); i++) {
 		struct highway_vnf_txq *txq = data->tx_queues[i];
 
-		highway_ring_place(&txq->normal.mem, ring_at(port, g->to_switch_offset, i),
-				   g->ring_size, g->ring_data);
+		highway_port_ring(port, &txq->normal.mem, g->to_switch_offset, i);
 		if (highway_producer_attach(&txq->normal) != 0)
 			return -EBADMSG;
 		txq->counters = RTE_PTR_ADD(port->map.base, g->counters_offset +
 					    (uint64_t)i * g->n_rules *
 					    sizeof(struct highway_counter));
-		txq->attached = true;
 	}
 	for (i = 0; i < highway_n_rxq(port); i++) {
 		struct highway_vnf_rxq *rxq = data->rx_queues[i];
 
-		highway_ring_place(&rxq->normal.mem, ring_at(port, g->to_vnf_offset, i),
-				   g->ring_size, g->ring_data);
+		highway_port_ring(port, &rxq->normal.mem, g->to_vnf_offset, i);
 		if (highway_consumer_attach(&rxq->normal) != 0)
 			return -EBADMSG;
 		if (port->fresh) {
@@ -57,7 +48,6 @@ place_queues(struct highway_port *port)
 			highway_consumer_publish(&rxq->normal);
 			memset(&rxq->hold, 0, sizeof(rxq->hold));
 		}
-		rxq->attached = true;
 	}
 	return 0;
 }

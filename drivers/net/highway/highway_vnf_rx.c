@@ -276,7 +276,7 @@ HIGHWAY_ISA(highway_vnf_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 
 	highway_presence_enter(&rxq->presence);
 	view = __atomic_load_n(&port->view, __ATOMIC_ACQUIRE);
-	if (unlikely(view == NULL || !rxq->attached || !view->receiving))
+	if (unlikely(view == NULL || !view->receiving))
 		goto out;
 	scatter = port->dev->data->scattered_rx;
 	/* By turns, so that neither channel starves the other. */

@@ -344,7 +344,7 @@ HIGHWAY_ISA(highway_vnf_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 
 	highway_presence_enter(&txq->presence);
 	view = __atomic_load_n(&port->view, __ATOMIC_ACQUIRE);
-	if (unlikely(view == NULL || !txq->attached))
+	if (unlikely(view == NULL))
 		goto out;
 	up = view->up;
 	bypass = view->bypass_on;
