@@ -134,12 +134,18 @@ class PortGone(_RegionMessage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkMessage(Message):
-    """What all messages about a link carry; `end` is which end the VNF is."""
+    """What all messages about a link carry.
+
+    Attributes:
+        end: which end the VNF is.
+        checked: receivers check each frame against the inbound rules; in LINK_ADD and LINK_ADDED.
+    """
 
     link_id: int
     size: int = 0
     peer_id: int = 0
     end: int = 0
+    checked: bool = False
     status: Status = Status.OK
     peer_name: str = ""
     text: str = ""
@@ -148,6 +154,7 @@ class LinkMessage(Message):
         link = body.link
         link.link_id, link.size, link.peer_id = self.link_id, self.size, self.peer_id
         link.end, link.status = self.end, int(self.status)
+        link.flags = shm.LINK_CHECKED if self.checked else 0
         _put(link.peer_name, self.peer_name)
         _put(link.text, self.text)
 
@@ -160,6 +167,7 @@ class LinkMessage(Message):
             size=int(link.size),
             peer_id=int(link.peer_id),
             end=int(link.end),
+            checked=bool(link.flags & shm.LINK_CHECKED),
             status=Status(link.status),
             peer_name=_get(link.peer_name),
             text=_get(link.text),

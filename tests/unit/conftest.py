@@ -51,7 +51,8 @@ def write_port_header(
     """Fill in a port region as the driver does; return the size it needs, a power of two."""
     rings = RingGeometry.of(ring_size)
     rules = shm.PORT_HEADER_LEN
-    counters = shm.round_up(rules + n_rules * shm.RULE_LEN, shm.PAGE)
+    table = shm.round_up(n_rules * shm.RULE_LEN, shm.PAGE)
+    counters = rules + 2 * table
     to_switch = shm.round_up(counters + n_queues * n_rules * shm.COUNTER_LEN, shm.PAGE)
     to_vnf = to_switch + n_queues * rings.stride
     size = shm.next_power_of_two(to_vnf + n_queues * rings.stride)
@@ -61,7 +62,8 @@ def write_port_header(
     raw.name = name.encode()
     raw.n_queues, raw.n_rules = n_queues, n_rules
     raw.ring_size, raw.ring_data, raw.ring_stride = rings.size, rings.data, rings.stride
-    raw.rules_offset, raw.counters_offset = rules, counters
+    raw.rules_offset, raw.in_rules_offset = rules, rules + table
+    raw.counters_offset = counters
     raw.to_switch_offset, raw.to_vnf_offset = to_switch, to_vnf
     header.magic = shm.PORT_MAGIC
     return size

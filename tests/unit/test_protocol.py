@@ -21,7 +21,7 @@ MESSAGES: list[Message] = [
     protocol.Welcome(status=Status.REFUSED, text="no"),
     protocol.PortRegion(region_id=3, size=1 << 24),
     protocol.PortGone(region_id=3),
-    protocol.LinkAdd(link_id=9, size=1 << 21, peer_id=4, end=1, peer_name="vnf2"),
+    protocol.LinkAdd(link_id=9, size=1 << 21, peer_id=4, end=1, checked=True, peer_name="vnf2"),
     protocol.LinkAdded(link_id=9, status=Status.LATER, text="no memory"),
     protocol.LinkUpdate(link_id=9),
     protocol.LinkRemove(link_id=9, text="gone"),
@@ -34,6 +34,8 @@ MESSAGES: list[Message] = [
 
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "int": st.integers(0, (1 << 32) - 1),
+    "end": st.integers(0, 1),
+    "bool": st.booleans(),
     "str": st.text(st.characters(exclude_categories=("C", "Z")), max_size=15),
     "Role": st.sampled_from(Role),
     "Status": st.sampled_from(Status),
@@ -43,7 +45,12 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
 @st.composite
 def any_message(draw: st.DrawFn) -> Message:
     kind = type(draw(st.sampled_from(MESSAGES)))
-    return kind(**{f.name: draw(_VALUES[str(f.type)]) for f in dataclasses.fields(kind)})
+    return kind(
+        **{
+            f.name: draw(_VALUES["end" if f.name == "end" else str(f.type)])
+            for f in dataclasses.fields(kind)
+        }
+    )
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)

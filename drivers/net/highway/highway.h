@@ -53,6 +53,7 @@ struct highway_options {
 	uint32_t queues;
 	uint32_t ring_size;
 	uint32_t rules;
+	bool unordered;		/**< change channels without marks: shows that tests see it */
 	char port[HIGHWAY_NAME_LEN];
 	char socket[108];	/**< empty: the default */
 };

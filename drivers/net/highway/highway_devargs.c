@@ -15,7 +15,7 @@
 #define NAME_PREFIX "net_highway_"
 
 static const char *const known_args[] = {
-	"role", "port", "socket", "idle", "queues", "ring-size", "rules", NULL
+	"role", "port", "socket", "idle", "queues", "ring-size", "rules", "unordered", NULL
 };
 
 struct number_range {
@@ -78,6 +78,17 @@ parse_idle(const char *key __rte_unused, const char *text, void *opaque)
 }
 
 static int
+parse_flag(const char *key __rte_unused, const char *text, void *opaque)
+{
+	bool *flag = opaque;
+
+	if (text == NULL || (strcmp(text, "0") != 0 && strcmp(text, "1") != 0))
+		return -EINVAL;
+	*flag = text[0] == '1';
+	return 0;
+}
+
+static int
 parse_port(const char *key __rte_unused, const char *text, void *opaque)
 {
 	struct highway_options *options = opaque;
@@ -126,7 +137,7 @@ static int
 check_role(const char *name, const struct rte_kvargs *args, struct highway_options *options)
 {
 	static const char *const switch_only[] = { "queues", "ring-size", "rules" };
-	static const char *const vnf_only[] = { "socket", "idle" };
+	static const char *const vnf_only[] = { "socket", "idle", "unordered" };
 	unsigned int i;
 
 	if (options->role == HIGHWAY_ROLE_SWITCH) {
@@ -185,7 +196,7 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 	args = rte_kvargs_parse(devargs == NULL ? "" : devargs, known_args);
 	if (args == NULL) {
 		HW_LOG(ERR, "%s: cannot read \"%s\"; known are role, port, socket, idle, queues, "
-		       "ring-size and rules, each as key=value", name,
+		       "ring-size, rules and unordered, each as key=value", name,
 		       devargs == NULL ? "" : devargs);
 		return -EINVAL;
 	}
@@ -195,6 +206,8 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 	    process(args, name, "socket", parse_socket, options,
 		    "give an absolute path of at most 107 bytes") != 0 ||
 	    process(args, name, "idle", parse_idle, options, "give poll, yield or sleep") != 0 ||
+	    process(args, name, "unordered", parse_flag, &options->unordered,
+		    "give 0 or 1") != 0 ||
 	    process(args, name, "queues", parse_number, &queues, NULL) != 0 ||
 	    process(args, name, "ring-size", parse_number, &ring, NULL) != 0 ||
 	    process(args, name, "rules", parse_number, &rules, NULL) != 0)

@@ -88,7 +88,7 @@ highway_random_id(void)
 void
 highway_geometry_complete(struct highway_geometry *g)
 {
-	uint64_t end;
+	uint64_t end, table;
 
 	g->ring_data = RTE_MAX((uint32_t)HIGHWAY_MIN_RING_DATA,
 			       (uint32_t)align_up((uint64_t)g->ring_size * HIGHWAY_DATA_PER_SLOT,
@@ -97,8 +97,9 @@ highway_geometry_complete(struct highway_geometry *g)
 				  (uint64_t)g->ring_size * sizeof(struct highway_desc) +
 				  g->ring_data, PAGE);
 	g->rules_offset = HIGHWAY_PORT_HEADER_LEN;
-	g->counters_offset = align_up(g->rules_offset +
-				      (uint64_t)g->n_rules * sizeof(struct highway_rule), PAGE);
+	table = align_up((uint64_t)g->n_rules * sizeof(struct highway_rule), PAGE);
+	g->in_rules_offset = g->rules_offset + table;
+	g->counters_offset = g->in_rules_offset + table;
 	end = g->counters_offset +
 	      (uint64_t)g->n_queues * g->n_rules * sizeof(struct highway_counter);
 	g->to_switch_offset = align_up(end, PAGE);
@@ -157,6 +158,7 @@ highway_port_region_check(const struct highway_map *map, struct highway_geometry
 		.ring_size = region->ring_size,
 		.ring_data = region->ring_data,
 		.rules_offset = region->rules_offset,
+		.in_rules_offset = region->in_rules_offset,
 		.counters_offset = region->counters_offset,
 		.to_switch_offset = region->to_switch_offset,
 		.to_vnf_offset = region->to_vnf_offset,
@@ -169,6 +171,8 @@ highway_port_region_check(const struct highway_map *map, struct highway_geometry
 	else if (!ring_sound(g->ring_size, g->ring_data, g->ring_stride))
 		*why = "its ring size is out of range";
 	else if (!rings_fit(g->rules_offset, 1, g->n_rules * sizeof(struct highway_rule),
+			    g->size) ||
+		 !rings_fit(g->in_rules_offset, 1, g->n_rules * sizeof(struct highway_rule),
 			    g->size) ||
 		 !rings_fit(g->counters_offset, 1,
 			    (uint64_t)g->n_rules * g->n_queues * sizeof(struct highway_counter),
@@ -332,6 +336,7 @@ fill_in(struct highway_map *map, const char *port, const struct highway_geometry
 	region->ring_size = g->ring_size;
 	region->ring_data = g->ring_data;
 	region->rules_offset = g->rules_offset;
+	region->in_rules_offset = g->in_rules_offset;
 	region->counters_offset = g->counters_offset;
 	region->to_switch_offset = g->to_switch_offset;
 	region->to_vnf_offset = g->to_vnf_offset;

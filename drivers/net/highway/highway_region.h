@@ -30,6 +30,7 @@ struct highway_geometry {
 	uint32_t ring_size;	/**< descriptors */
 	uint32_t ring_data;	/**< bytes */
 	uint64_t rules_offset;
+	uint64_t in_rules_offset;
 	uint64_t counters_offset;
 	uint64_t to_switch_offset;
 	uint64_t to_vnf_offset;

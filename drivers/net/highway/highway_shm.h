@@ -24,8 +24,8 @@
 #include <stdint.h>
 
 enum highway_limits {
-	HIGHWAY_ABI_VERSION = 1,	/**< of this file: regions and messages */
-	HIGHWAY_ABI_OLDEST = 1,		/**< oldest version that this one still accepts */
+	HIGHWAY_ABI_VERSION = 2,	/**< of this file: regions and messages */
+	HIGHWAY_ABI_OLDEST = 2,		/**< oldest version that this one still accepts */
 	HIGHWAY_NAME_LEN = 64,		/**< port names, with the closing NUL */
 	HIGHWAY_TEXT_LEN = 128,		/**< reasons and log lines, with the closing NUL */
 	HIGHWAY_MAX_QUEUES = 16,	/**< VNF queues per port */
@@ -138,16 +138,24 @@ struct highway_key {
 	uint8_t ip_dst[16];
 };
 
+enum highway_rule_flags {
+	/** The receiver has no copy of the rule, so it is not for links that are checked */
+	HIGHWAY_RULE_UNCHECKED = 1
+};
+
 /**
  * One bypass rule: frames that match go to the peer. [switch] `live` is stored last when the rule
  * comes and first when it goes, and is what a sender looks at for each packet.
+ *
+ * The same struct stands in the table of inbound rules, by which a receiver checks what comes over
+ * a link: there the peer is the sender, and the rule stays until the sender has stopped using it.
  */
 struct highway_rule {
 	uint64_t live;		/**< the rule's generation while it is in force, else 0 */
 	uint64_t generation;	/**< never used twice in a region's life */
-	uint64_t peer_id;	/**< region id of the receiver's port */
+	uint64_t peer_id;	/**< region id of the receiver's port; inbound: the sender's */
 	uint32_t max_frame;	/**< bytes; longer frames take the normal channel */
-	uint32_t reserved;	/**< 0 */
+	uint32_t flags;		/**< enum highway_rule_flags */
 	struct highway_key key;
 	struct highway_key mask;
 	char peer_name[24];	/**< for people; may be cut short */
@@ -247,12 +255,14 @@ struct highway_queue_stats {
 	uint64_t enters;	/**< changes to a bypass channel */
 	uint64_t leaves;	/**< changes back to the normal channel */
 	uint64_t abandoned;	/**< left in a bypass ring whose receiver is gone */
-	uint8_t pad[24];
+	uint64_t rx_refused;	/**< dropped: came over a checked link and matched no rule */
+	uint8_t pad[16];
 };
 
 /**
  * One per port; made by the switch's side when the port is added. Behind the first
- * HIGHWAY_PORT_HEADER_LEN bytes: rules, counters, rings towards the switch, rings towards the VNF.
+ * HIGHWAY_PORT_HEADER_LEN bytes: rules, inbound rules, counters, rings towards the switch, rings
+ * towards the VNF.
  * All offsets are bytes from the start of the region.
  */
 struct highway_port_region {
@@ -268,14 +278,16 @@ struct highway_port_region {
 	uint64_t to_vnf_offset;		/**< n_queues rings */
 	uint64_t ring_stride;		/**< bytes from one ring to the next */
 	uint8_t vnf_mac[6];		/**< the VNF's MAC address */
-	uint8_t pad0[66];
+	uint8_t pad0[2];
+	uint64_t in_rules_offset;	/**< struct highway_rule [n_rules]: rules to this port */
+	uint8_t pad1[56];
 	struct highway_switch_state switch_state;
-	uint8_t pad1[112];
+	uint8_t pad2[112];
 	struct highway_gate gate;
 	struct highway_vnf_state vnf_state;
-	uint8_t pad2[3328];
+	uint8_t pad3[3328];
 	struct highway_queue_stats queue_stats[16];
-	uint8_t pad3[2048];
+	uint8_t pad4[2048];
 };
 
 /** Where a link stands; set by highwayd in the link's region. */
@@ -283,6 +295,11 @@ enum highway_link_phase {
 	HIGHWAY_LINK_NEW = 0,		/**< made; handed to the drivers */
 	HIGHWAY_LINK_ACTIVE = 1,	/**< both drivers have it: may be used */
 	HIGHWAY_LINK_LEAVING = 2	/**< senders leave, receivers drain */
+};
+
+/** What a link is; bits of highway_msg_link.flags. */
+enum highway_link_flags {
+	HIGHWAY_LINK_CHECKED = 1	/**< receivers check each frame against the inbound rules */
 };
 
 /** What one end says of itself in a link region. [that end's VNF] */
@@ -310,7 +327,8 @@ struct highway_link_region {
 	uint64_t ring_offset[2];	/**< rings that end 0, end 1 send on */
 	uint64_t ring_stride;		/**< bytes from one ring to the next */
 	uint32_t phase;			/**< enum highway_link_phase [agent] */
-	uint8_t pad0[4];
+	/** enum highway_link_flags, for people; drivers believe the message only [agent] */
+	uint32_t flags;
 	uint64_t created_ns;		/**< CLOCK_REALTIME [agent] */
 	uint64_t active_ns;		/**< CLOCK_REALTIME, 0 if never [agent] */
 	uint8_t pad1[240];
@@ -395,7 +413,8 @@ struct highway_msg_link {
 	uint64_t link_id;
 	uint64_t size;			/**< bytes */
 	uint64_t peer_id;		/**< region id of the other end's port */
-	uint32_t end;			/**< which end the receiver of the message is: 0 or 1 */
+	uint16_t end;			/**< which end the receiver of the message is: 0 or 1 */
+	uint16_t flags;			/**< enum highway_link_flags; LINK_ADD, LINK_ADDED */
 	uint32_t status;		/**< enum highway_status */
 	char peer_name[64];
 	char text[128];			/**< reason if not attached, or for the removal */

@@ -72,7 +72,8 @@ leave_links(struct highway_vnf_txq *txq)
 		};
 
 		if (tl->ring.head != tl->left_at && tl->link_id != 0) {
-			if (!highway_producer_mark(&txq->normal, HIGHWAY_DESC_LEAVE, &marker,
+			if (!txq->port->options.unordered &&
+			    !highway_producer_mark(&txq->normal, HIGHWAY_DESC_LEAVE, &marker,
 						   sizeof(marker)))
 				return false;
 			tl->left_at = tl->ring.head;
@@ -130,7 +131,7 @@ enter_link(struct highway_vnf_txq *txq, const struct highway_view *view, uint32_
 
 	if (enter_unfinished(txq) || !leave_links(txq))
 		return false;
-	if (view->switch_here) {
+	if (view->switch_here && !txq->port->options.unordered) {
 		if (highway_producer_reserve(&tl->ring, sizeof(marker)) == NULL ||
 		    !highway_producer_mark(&txq->normal, HIGHWAY_DESC_ENTER, &marker,
 					   sizeof(marker)))

@@ -135,6 +135,7 @@ class PortRegion(Region):
             raise RegionError(f"{what} has {self.n_queues} queues and {self.n_rules} rules")
         self.rings = check_rings(what, self.size, raw)
         self._rules_offset = int(raw.rules_offset)
+        self._in_rules_offset = int(raw.in_rules_offset)
         self._counters_offset = int(raw.counters_offset)
         per_direction = self.n_queues * self.rings.stride
         check_extents(
@@ -143,6 +144,7 @@ class PortRegion(Region):
             shm.PORT_HEADER_LEN,
             [
                 (self._rules_offset, self.n_rules * shm.RULE_LEN),
+                (self._in_rules_offset, self.n_rules * shm.RULE_LEN),
                 (self._counters_offset, self.n_queues * self.n_rules * shm.COUNTER_LEN),
                 (int(raw.to_switch_offset), per_direction),
                 (int(raw.to_vnf_offset), per_direction),
