@@ -78,6 +78,7 @@ struct highway_link {
 	uint64_t peer_id;
 	char peer_name[HIGHWAY_NAME_LEN];
 	bool usable;			/**< may be sent on */
+	bool checked;			/**< what comes over it is checked against inbound rules */
 	bool leaving;			/**< told to go */
 	bool tx_done;			/**< no queue sends on it any more */
 	uint64_t leaving_tsc;
@@ -103,6 +104,7 @@ struct highway_tx_link {
 /** A link in a view. */
 struct highway_view_link {
 	struct highway_link *link;	/**< NULL: no link in this slot */
+	struct highway_classifier *check; /**< what may come over it; NULL: not checked */
 	bool usable;
 };
 
@@ -194,6 +196,7 @@ struct rte_flow {
 	struct highway_key mask;
 	uint64_t peer_id;	/**< 0 = none */
 	uint32_t slot;
+	int in_slot;		/**< of its copy at the peer, -1 = none */
 	uint64_t unread_packets; /**< hits that no query has told yet */
 	uint64_t unread_bytes;
 };
@@ -209,6 +212,15 @@ struct highway_slot {
 	struct highway_key mask;
 	uint64_t seen_tsc;	/**< when they were last accounted */
 	struct highway_counter seen[HIGHWAY_MAX_QUEUES]; /**< counters as last accounted */
+};
+
+/** A slot of the table of inbound rules, on the switch's side. */
+struct highway_in_slot {
+	uint64_t source_id;	/**< the sender's region id, 0 = free */
+	bool ending;		/**< withdrawn from the sender, which may not have noticed yet */
+	bool dated;		/**< `change` is known */
+	uint32_t change;	/**< the sender's gate.change that it must acknowledge */
+	uint64_t limit_tsc;	/**< freed then at the latest */
 };
 
 /** Hits of a destroyed rule that wait for the next rule of the same pattern. */
@@ -284,6 +296,9 @@ struct highway_switch {
 	bool polled;			/**< the port is up: bursts move packets; atomic */
 	struct highway_flows flows;
 	struct highway_slot *slots;
+	struct highway_in_slot *in_slots;
+	uint32_t in_next;		/**< where the search for a free one begins */
+	bool in_full;			/**< some rule found no place */
 	struct highway_peer peers[HIGHWAY_MAX_PEERS];
 	struct highway_orphan orphans[HIGHWAY_ORPHANS];
 	uint64_t bypass_rx_packets;	/**< sent by this port's VNF past the switch */
@@ -348,6 +363,7 @@ struct highway_port {
 	uint32_t n_links;
 	struct highway_link *links[HIGHWAY_MAX_LINKS];
 	struct highway_birth *births;	/**< per rule slot */
+	struct highway_checks *checks;	/**< NULL until a link is checked */
 	bool fresh;			/**< attached, and not started since */
 	bool broken_logged;
 	uint64_t lease;
@@ -386,6 +402,16 @@ extern const struct rte_flow_ops highway_flow_ops;
 void highway_flow_drop_all(struct highway_port *port);
 void highway_flow_peer_changed(uint64_t peer_id);
 void highway_flow_peer_gone(uint64_t peer_id);
+
+bool highway_flow_acknowledged(const struct highway_port *port, uint32_t change);
+void highway_flow_copy_again(uint64_t peer_id);
+
+/* highway_inbound.c: copies of rules in their receiver's region */
+void highway_inbound_take_over(struct highway_port *port);
+int highway_inbound_add(struct highway_port *port, const struct highway_port *source,
+			const struct highway_rule *rule);
+void highway_inbound_end(struct highway_port *port, uint32_t slot, uint32_t change);
+void highway_inbound_tick(struct highway_port *port);
 
 /* highway_pattern.c */
 int highway_pattern_parse(const struct rte_flow_item *items, struct highway_key *key,

@@ -86,7 +86,14 @@ highway_ctrl_link_reply(struct highway_port *port, enum highway_msg_type type, u
 	union highway_msg_body body = {
 		.link = { .link_id = link_id, .peer_id = peer_id, .status = status },
 	};
+	uint32_t slot;
 
+	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
+		const struct highway_link *link = port->links[slot];
+
+		if (link != NULL && link->geometry.link_id == link_id && link->checked)
+			body.link.flags = HIGHWAY_LINK_CHECKED;
+	}
 	snprintf(body.link.text, sizeof(body.link.text), "%s", text);
 	highway_ctrl_send(port, type, &body, -1);
 }

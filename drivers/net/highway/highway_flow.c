@@ -26,15 +26,16 @@ rule_at(const struct highway_port *port, uint32_t slot)
 
 /* ------------------------------------------------------------------------------ rule slots --- */
 
-static bool
-acknowledged(const struct highway_port *port, const struct highway_slot *slot)
+/** Has every queue of the VNF followed this change, so that it uses no rule that was gone by then? */
+bool
+highway_flow_acknowledged(const struct highway_port *port, uint32_t change)
 {
 	const struct highway_vnf_state *vnf = &port->region->vnf_state;
 
 	if (vnf->attached == 0 || vnf->started == 0)
 		return true;
 	/* Pairs with the store of ack in highway_view_renew(). */
-	return (int32_t)(__atomic_load_n(&vnf->ack, __ATOMIC_ACQUIRE) - slot->change) >= 0;
+	return (int32_t)(__atomic_load_n(&vnf->ack, __ATOMIC_ACQUIRE) - change) >= 0;
 }
 
 /* A slot that nobody uses and that no queue can count for any more. */
@@ -46,7 +47,7 @@ take_slot(struct highway_port *port)
 	for (slot = 0; slot < port->geometry.n_rules; slot++) {
 		struct highway_slot *s = &port->sw->slots[slot];
 
-		if (s->dying && acknowledged(port, s)) {
+		if (s->dying && highway_flow_acknowledged(port, s->change)) {
 			highway_account_slot(port, slot);
 			s->dying = false;
 		}
@@ -58,7 +59,7 @@ take_slot(struct highway_port *port)
 
 /* Put the flow's rule in force, under a generation that was never used before. */
 static void
-arm(struct highway_port *port, struct rte_flow *flow, const struct highway_port *peer)
+arm(struct highway_port *port, struct rte_flow *flow, struct highway_port *peer)
 {
 	struct highway_rule *rule = rule_at(port, flow->slot);
 
@@ -71,7 +72,10 @@ arm(struct highway_port *port, struct rte_flow *flow, const struct highway_port 
 	rule->mask = flow->mask;
 	snprintf(rule->peer_name, sizeof(rule->peer_name), "%.*s",
 		 (int)sizeof(rule->peer_name) - 1, peer->options.port);
-	/* Last: pairs with read_rule() in the VNF. */
+	/* The receiver's copy first, so that it is there whenever a frame comes by the rule. */
+	flow->in_slot = highway_inbound_add(peer, port, rule);
+	rule->flags = flow->in_slot < 0 ? HIGHWAY_RULE_UNCHECKED : 0;
+	/* Last: pairs with highway_rule_read() in the VNF. */
 	__atomic_store_n(&rule->live, rule->generation, __ATOMIC_RELEASE);
 	flow->state = HIGHWAY_FLOW_LIVE;
 	highway_gate_change(port->region);
@@ -81,9 +85,15 @@ arm(struct highway_port *port, struct rte_flow *flow, const struct highway_port 
 static void
 disarm(struct highway_port *port, struct rte_flow *flow)
 {
+	struct highway_port *peer = highway_switch_find(flow->peer_id);
+
 	__atomic_store_n(&rule_at(port, flow->slot)->live, 0, __ATOMIC_RELEASE);
 	flow->state = HIGHWAY_FLOW_SUSPENDED;
 	highway_gate_change(port->region);
+	if (peer != NULL && flow->in_slot >= 0)
+		highway_inbound_end(peer, (uint32_t)flow->in_slot,
+				    __atomic_load_n(&port->region->gate.change, __ATOMIC_RELAXED));
+	flow->in_slot = -1;
 }
 
 static void
@@ -220,6 +230,7 @@ flow_create(struct rte_eth_dev *dev, const struct rte_flow_attr *attr,
 	}
 	flow->key = key;
 	flow->mask = mask;
+	flow->in_slot = -1;
 	pthread_mutex_lock(&highway_lock);
 	highway_account_inherit(port, flow);
 	peer = usable ? only_output(actions) : NULL;
@@ -353,6 +364,28 @@ highway_flow_peer_changed(uint64_t peer_id)
 				disarm(port, flow);
 			if (highway_switch_reachable(peer))
 				arm(port, flow, peer);
+		}
+	}
+}
+
+/** The peer has room for copies again: rules that it has none of get one. */
+void
+highway_flow_copy_again(uint64_t peer_id)
+{
+	struct highway_port *port, *peer = highway_switch_find(peer_id);
+	struct rte_flow *flow;
+
+	if (peer == NULL)
+		return;
+	TAILQ_FOREACH(port, &highway_ports, next) {
+		if (port->sw == NULL)
+			continue;
+		TAILQ_FOREACH(flow, &port->sw->flows, next) {
+			if (flow->state == HIGHWAY_FLOW_LIVE && flow->peer_id == peer_id &&
+			    flow->in_slot < 0) {
+				disarm(port, flow);
+				arm(port, flow, peer);
+			}
 		}
 	}
 }

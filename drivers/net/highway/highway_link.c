@@ -181,6 +181,7 @@ highway_vnf_link_add(struct highway_port *port, int fd, const struct highway_msg
 	}
 	link->slot = (uint32_t)slot;
 	link->end = msg->end;
+	link->checked = (msg->flags & HIGHWAY_LINK_CHECKED) != 0;
 	link->geometry = g;
 	link->map = map;
 	link->peer_id = msg->peer_id;

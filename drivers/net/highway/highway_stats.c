@@ -31,6 +31,7 @@ highway_vnf_add_rx_stats(const struct highway_vnf_rxq *rxq, struct highway_queue
 	stats->rx_bypass_packets = rxq->stats.rx_bypass_packets;
 	stats->rx_bypass_bytes = rxq->stats.rx_bypass_bytes;
 	stats->rx_nombuf = rxq->stats.rx_nombuf;
+	stats->rx_refused = rxq->stats.rx_refused;
 }
 
 static void
@@ -85,7 +86,7 @@ vnf_stats(const struct highway_port *port, struct rte_eth_stats *stats)
 		.ibytes = sum.rx_normal_bytes + sum.rx_bypass_bytes,
 		.opackets = sum.tx_normal_packets + sum.tx_bypass_packets,
 		.obytes = sum.tx_normal_bytes + sum.tx_bypass_bytes,
-		.ierrors = rx_errors,
+		.ierrors = rx_errors + sum.rx_refused,
 		.oerrors = tx_errors,
 		.rx_nombuf = sum.rx_nombuf,
 	};
@@ -175,6 +176,7 @@ vnf_named(const struct highway_port *port, struct named *named)
 		{ "tx_bypass_bytes", s.tx_bypass_bytes },
 		{ "tx_ring_full", s.tx_full },
 		{ "rx_no_mbuf", s.rx_nombuf },
+		{ "rx_bypass_refused_errors", s.rx_refused },
 		{ "rx_frame_errors", rx_errors },
 		{ "tx_frame_errors", tx_errors },
 		{ "bypass_enters", s.enters },

@@ -69,6 +69,7 @@ take_over(struct highway_port *port)
 
 	for (i = 0; i < g->n_rules; i++)
 		__atomic_store_n(&table[i].live, 0, __ATOMIC_RELEASE);
+	highway_inbound_take_over(port);
 	for (i = 0; i < g->n_queues; i++) {
 		struct highway_consumer *rx = &sw->rxq.rings[i].ring;
 		struct highway_producer *tx = &sw->tx.rings[i];
@@ -140,6 +141,12 @@ highway_switch_open(struct highway_port *port)
 		ret = -ENOMEM;
 		goto free_switch;
 	}
+	sw->in_slots = rte_calloc("highway_in_slots", port->options.rules,
+				  sizeof(*sw->in_slots), 0);
+	if (sw->in_slots == NULL) {
+		ret = -ENOMEM;
+		goto free_slots;
+	}
 	port->sw = sw;
 	TAILQ_INIT(&sw->flows);
 	rte_spinlock_init(&sw->tx.lock);
@@ -150,7 +157,7 @@ highway_switch_open(struct highway_port *port)
 	sw->generation = rte_rdtsc();
 	ret = open_region(port);
 	if (ret != 0)
-		goto free_slots;
+		goto free_in_slots;
 	port->region_id = port->region->header.region_id;
 	state = &port->region->switch_state;
 	*state = (struct highway_switch_state){
@@ -167,8 +174,10 @@ highway_switch_open(struct highway_port *port)
 	highway_gate_change(port->region);
 	return 0;
 
-free_slots:
+free_in_slots:
 	port->sw = NULL;
+	rte_free(sw->in_slots);
+free_slots:
 	rte_free(sw->slots);
 free_switch:
 	rte_free(sw);
@@ -195,6 +204,7 @@ highway_switch_close(struct highway_port *port)
 	highway_unmap(&port->map);
 	port->region = NULL;
 	close(sw->fd);
+	rte_free(sw->in_slots);
 	rte_free(sw->slots);
 	rte_free(sw);
 }
@@ -403,6 +413,7 @@ highway_switch_tick(struct highway_port *port)
 	follow_vnf(port);
 	follow_gate(port);
 	look_after_hold(port);
+	highway_inbound_tick(port);
 	if (port->sw->wants_dirty && port->conn.state == HIGHWAY_CONN_UP)
 		tell_wants(port);
 	if (now - port->sw->told_tsc < rte_get_tsc_hz() / 10)

@@ -90,9 +90,9 @@ link_to(const struct highway_port *port, uint64_t peer_id)
 	return NULL;
 }
 
-/* Copy one rule out of shared memory; false if it is not in force or changes just now. */
-static bool
-read_rule(const struct highway_rule *shared, struct highway_rule *rule)
+/** Copy one rule out of shared memory; false if it is not in force or changes just now. */
+bool
+highway_rule_read(const struct highway_rule *shared, struct highway_rule *rule)
 {
 	uint64_t live = __atomic_load_n(&shared->live, __ATOMIC_ACQUIRE);
 
@@ -113,6 +113,20 @@ apply_mask(struct highway_key *key, const struct highway_key *mask)
 
 	for (i = 0; i < sizeof(*key); i++)
 		k[i] &= m[i];
+}
+
+/** What the classifier has to know of a rule; the caller adds what depends on the channel. */
+void
+highway_rule_prepare(const struct highway_rule *rule, struct highway_class_rule *prepared,
+		     struct highway_key *mask)
+{
+	*prepared = (struct highway_class_rule){
+		.match.key = rule->key,
+		.generation = rule->generation,
+		.max_frame = RTE_MIN(rule->max_frame, (uint32_t)HIGHWAY_MAX_FRAME),
+	};
+	apply_mask(&prepared->match.key, &rule->mask);
+	*mask = rule->mask;
 }
 
 static uint64_t
@@ -149,22 +163,16 @@ collect_rules(struct highway_port *port, struct highway_view *view)
 		const struct highway_link *link;
 		struct highway_rule rule;
 
-		if (!read_rule(&table[slot], &rule))
+		if (!highway_rule_read(&table[slot], &rule))
 			continue;
 		link = link_to(port, rule.peer_id);
-		if (link == NULL)
+		if (link == NULL || (link->checked && (rule.flags & HIGHWAY_RULE_UNCHECKED) != 0))
 			continue;
-		apply_mask(&rule.key, &rule.mask);
-		masks[n] = rule.mask;
-		rules[n] = (struct highway_class_rule){
-			.match.key = rule.key,
-			.live = &table[slot].live,
-			.generation = rule.generation,
-			.born = birth_of(port, slot, &rule, link, view->version),
-			.slot = slot,
-			.max_frame = RTE_MIN(rule.max_frame, (uint32_t)HIGHWAY_MAX_FRAME),
-			.link = link->slot,
-		};
+		highway_rule_prepare(&rule, &rules[n], &masks[n]);
+		rules[n].live = &table[slot].live;
+		rules[n].born = birth_of(port, slot, &rule, link, view->version);
+		rules[n].slot = slot;
+		rules[n].link = link->slot;
 		n++;
 	}
 	ret = highway_classifier_build(&view->classifier, rules, masks, n);
@@ -187,8 +195,15 @@ highway_lease_holds(const struct highway_port *port)
 static void
 free_view(struct highway_view *view)
 {
+	uint32_t slot;
+
 	if (view == NULL)
 		return;
+	for (slot = 0; slot < view->n_slots; slot++) {
+		if (view->links[slot].check != NULL)
+			highway_classifier_free(view->links[slot].check);
+		rte_free(view->links[slot].check);
+	}
 	highway_classifier_free(&view->classifier);
 	rte_free(view);
 }
@@ -241,10 +256,12 @@ highway_view_renew(struct highway_port *port)
 		view->n_slots = slot + 1;
 	}
 	ret = collect_rules(port, view);
+	if (ret == 0)
+		ret = highway_checks_collect(port, view);
 	if (ret != 0) {
 		HW_LOG(ERR, "port %s: no memory for %u rules: traffic stays on the normal channel",
 		       port->options.port, port->geometry.n_rules);
-		rte_free(view);
+		free_view(view);
 		return ret;
 	}
 	swap_in(port, view);

@@ -199,6 +199,7 @@ highway_vnf_detach(struct highway_port *port)
 	highway_unmap(&port->map);
 	port->region = NULL;
 	port->region_id = 0;
+	highway_checks_drop(port);
 	rte_free(port->births);
 	port->births = NULL;
 	highway_vnf_update_link(port);
@@ -275,6 +276,7 @@ highway_vnf_tick(struct highway_port *port)
 		port->lease_tsc = rte_rdtsc();
 	}
 	renew = highway_links_tick(port);
+	renew |= highway_checks_tick(port);
 	if (port->view != NULL &&
 	    (renew || port->view->lease_good != highway_lease_holds(port) ||
 	     __atomic_load_n(&gate->change, __ATOMIC_ACQUIRE) != port->view->change))

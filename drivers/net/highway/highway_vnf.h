@@ -25,6 +25,14 @@ bool highway_lease_holds(const struct highway_port *port);
 void highway_wait_for_queues(struct highway_port *port);
 int highway_view_renew(struct highway_port *port);
 void highway_view_drop(struct highway_port *port);
+bool highway_rule_read(const struct highway_rule *shared, struct highway_rule *rule);
+void highway_rule_prepare(const struct highway_rule *rule, struct highway_class_rule *prepared,
+			  struct highway_key *mask);
+
+/* highway_check.c */
+int highway_checks_collect(struct highway_port *port, struct highway_view *view);
+bool highway_checks_tick(struct highway_port *port);
+void highway_checks_drop(struct highway_port *port);
 
 /* highway_stats.c */
 struct highway_queue_stats highway_vnf_tx_stats(const struct highway_vnf_txq *txq);

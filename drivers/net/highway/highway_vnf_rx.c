@@ -17,6 +17,7 @@
 
 #include "highway.h"
 #include "highway_copy.h"
+#include "highway_lookup.h"
 #include "highway_presence.h"
 
 #define IDLE_POLLS 64		/* empty polls before the core is given away */
@@ -160,11 +161,82 @@ gate_open(struct highway_link *link, struct highway_rx_ring *rx, const struct hi
 	return true;
 }
 
+#define CHECKED_LEN 128 /* bytes of a frame that a check looks at, and more than it needs */
+
+/* Does a rule of the sender let this frame through? */
+static bool
+let_through(const struct highway_classifier *check, const struct rte_mbuf *mbuf)
+{
+	const struct highway_class_rule *rule;
+	uint8_t headers[CHECKED_LEN];
+	struct rte_mbuf linear = { .buf_addr = headers, .pkt_len = mbuf->pkt_len };
+	bool conflict = false;
+
+	if (unlikely(mbuf->nb_segs != 1 && mbuf->data_len < CHECKED_LEN)) {
+		linear.data_len = (uint16_t)RTE_MIN(mbuf->pkt_len, (uint32_t)CHECKED_LEN);
+		if (rte_pktmbuf_read(mbuf, 0, linear.data_len, headers) != headers)
+			return false;
+		mbuf = &linear;
+	}
+	rule = highway_lookup(check, mbuf, &conflict);
+	return rule != NULL && mbuf->pkt_len <= rule->max_frame;
+}
+
+/* Keep those frames that may have come this way. false: look again once the view is up to date. */
+static bool
+check_frames(struct highway_vnf_rxq *rxq, const struct highway_view *view,
+	     const struct highway_classifier *check, struct rte_mbuf **pkts,
+	     struct highway_copied *done)
+{
+	const struct highway_gate *gate = &rxq->port->region->gate;
+	uint16_t i, kept = 0;
+
+	for (i = 0; i < done->packets; i++) {
+		struct rte_mbuf *mbuf = pkts[i];
+
+		if (likely(let_through(check, mbuf))) {
+			pkts[kept++] = mbuf;
+			continue;
+		}
+		/* The switch writes an inbound rule, and counts the gate up, before the sender's. */
+		if (__atomic_load_n(&gate->change, __ATOMIC_ACQUIRE) != view->change) {
+			rte_pktmbuf_free_bulk(pkts, kept);
+			rte_pktmbuf_free_bulk(pkts + i, done->packets - i);
+			highway_ctrl_kick();
+			return false;
+		}
+		done->bytes -= mbuf->pkt_len;
+		rxq->stats.rx_refused++;
+		rte_pktmbuf_free(mbuf);
+	}
+	done->packets = kept;
+	return true;
+}
+
+/* Copy in what stands the check. false: nothing more from this ring in this burst. */
+static __rte_noinline bool
+take_checked(struct highway_vnf_rxq *rxq, const struct highway_view *view,
+	    const struct highway_classifier *check, struct highway_consumer *ring, bool scatter,
+	    struct rte_mbuf **pkts, uint16_t n, struct highway_copied *done)
+{
+	uint16_t port_id = rxq->port->dev->data->port_id;
+	/* Others look at the ring's index: it moves on when the check is through. */
+	struct highway_consumer trial = *ring;
+
+	HIGHWAY_ISA(highway_copy_in)(&trial, rxq->pool, port_id, 0, scatter, pkts, n, done);
+	if (!check_frames(rxq, view, check, pkts, done))
+		return false;
+	*ring = trial;
+	return true;
+}
+
 static uint16_t
 drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 	     struct highway_link *link, struct highway_rx_ring *rx, bool scatter,
 	     struct rte_mbuf **pkts, uint16_t n)
 {
+	const struct highway_classifier *check = view->links[link->slot].check;
+	uint16_t port_id = rxq->port->dev->data->port_id;
 	struct highway_consumer *ring = &rx->ring;
 	struct highway_copied done;
 	uint64_t before = ring->tail;
@@ -174,8 +246,11 @@ drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 		struct highway_marker fence;
 		struct highway_desc desc;
 
-		HIGHWAY_ISA(highway_copy_in)(ring, rxq->pool, rxq->port->dev->data->port_id, 0,
-					     scatter, pkts + got, n - got, &done);
+		if (likely(check == NULL))
+			HIGHWAY_ISA(highway_copy_in)(ring, rxq->pool, port_id, 0, scatter,
+						     pkts + got, n - got, &done);
+		else if (!take_checked(rxq, view, check, ring, scatter, pkts + got, n - got, &done))
+			break;
 		got += done.packets;
 		rx->packets += done.packets;
 		rx->bytes += done.bytes;

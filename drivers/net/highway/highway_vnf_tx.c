@@ -17,7 +17,7 @@
 
 #include "highway.h"
 #include "highway_copy.h"
-#include "highway_extract.h"
+#include "highway_lookup.h"
 #include "highway_presence.h"
 
 /** What is counted for one rule within a burst. */
@@ -260,16 +260,6 @@ put_normal(struct highway_vnf_txq *txq, struct rte_mbuf *mbuf)
 	return true;
 }
 
-static __rte_noinline const struct highway_class_rule *
-find_rule(const struct highway_classifier *classifier, const struct rte_mbuf *mbuf, bool *conflict)
-{
-	union highway_key_words key;
-
-	if (!highway_extract(mbuf, classifier->depth, &key))
-		return NULL;
-	return highway_classify(classifier, &key, conflict);
-}
-
 static uint16_t
 send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 		struct rte_mbuf **pkts, uint16_t n)
@@ -282,17 +272,13 @@ send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 	for (i = 0; i < n; i++) {
 		const struct highway_class_rule *rule;
 		struct rte_mbuf *mbuf = pkts[i];
-		uint64_t w1, w2;
 		int taken = -1;
 
 		if (unlikely(!highway_frame_ok(mbuf))) {
 			txq->errors++;
 			continue;
 		}
-		if (likely(classifier->plain && highway_extract_plain(mbuf, &w1, &w2)))
-			rule = highway_classify_plain(classifier, w1, w2, &conflict);
-		else
-			rule = find_rule(classifier, mbuf, &conflict);
+		rule = highway_lookup(classifier, mbuf, &conflict);
 		/* When they agree again, their classes are to enter anew. */
 		if (unlikely(conflict)) {
 			give_up_all(txq);
