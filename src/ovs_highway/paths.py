@@ -115,6 +115,24 @@ def plugin() -> Path:
     raise SetupError(f"there is no {PLUGIN_NAME}; run 'make build' in the source tree")
 
 
+def traffic() -> Path:
+    """Return the test program `traffic` (tests/apps/traffic): `HIGHWAY_TRAFFIC`, else the build's.
+
+    Raises:
+        SetupError: there is none.
+    """
+    named, root = os.environ.get("HIGHWAY_TRAFFIC"), checkout()
+    if named:
+        path = Path(named)
+    elif root is not None:
+        path = root / "build/meson/tests/apps/traffic/traffic"
+    else:
+        raise SetupError("the program 'traffic' is not installed; run this from a source tree")
+    if not path.is_file():
+        raise SetupError(f"{path} is missing; run 'make build' in the source tree")
+    return path
+
+
 def header() -> Path:
     """Return `highway_shm.h`, the one description of everything that processes share.
 

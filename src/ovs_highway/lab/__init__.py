@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What demo, tests and benchmarks stand on: a private switch, and unmodified VNFs to drive.
+"""What demo, tests and benchmarks stand on: a private switch, and VNFs to drive.
+
+The VNFs are unmodified testpmd, and `traffic`, which numbers and checks its packets.
 
 Nothing here is imported by highwayd.
 """
@@ -9,5 +11,17 @@ from __future__ import annotations
 from ovs_highway.lab.process import Process
 from ovs_highway.lab.sandbox import Sandbox
 from ovs_highway.lab.testpmd import FwdStats, PortInfo, PortStats, TestPmd
+from ovs_highway.lab.traffic import Traffic, TrafficStats, Verdict, judge
 
-__all__ = ["FwdStats", "PortInfo", "PortStats", "Process", "Sandbox", "TestPmd"]
+__all__ = [
+    "FwdStats",
+    "PortInfo",
+    "PortStats",
+    "Process",
+    "Sandbox",
+    "TestPmd",
+    "Traffic",
+    "TrafficStats",
+    "Verdict",
+    "judge",
+]

@@ -31,9 +31,10 @@ def spawn(
     env: Mapping[str, str],
     stdin: int | IO[bytes] = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.DEVNULL,
+    stderr: int | IO[bytes] = subprocess.STDOUT,
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a child that dies with us; its standard error goes where its output goes.
+    """Start a child that dies with us; by default its standard error goes where its output goes.
 
     Raises:
         SetupError: the program, or setpriv(1), is not installed.
@@ -49,7 +50,7 @@ def spawn(
         [setpriv, "--pdeathsig", "KILL", "--", program, *words[1:]],
         stdin=stdin,
         stdout=stdout,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         env=dict(env),
         cwd=cwd,
         start_new_session=True,
