@@ -117,6 +117,8 @@ VNF_OPTIONS: Final = {
     "idle": ("net_highway0,port=p1,idle=busy", "wrong idle: give poll, yield or sleep"),
     "socket": ("net_highway0,port=p1,socket=here", "wrong socket: give an absolute path"),
     "unknown": ("net_highway0,port=p1,speed=9", "known are role, port, socket"),
+    "drain": ("net_highway0,port=p1,drain-timeout=60", "give a number from 1 to 9"),
+    "unordered": ("net_highway0,port=p1,unordered=yes", "wrong unordered: give 0 or 1"),
     "switch-option": ("net_highway0,port=p1,queues=2", "queues is set at the switch's port"),
     "twice": ("net_highway0,port=p1,port=p1", "port stands more than once"),
 }

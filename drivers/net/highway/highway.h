@@ -22,6 +22,7 @@
 #include <sys/queue.h>
 
 #include <ethdev_driver.h>
+#include <rte_cycles.h>
 #include <rte_flow_driver.h>
 #include <rte_spinlock.h>
 
@@ -33,7 +34,8 @@
 #include "highway_shm.h"
 
 #define HIGHWAY_DRIVER_VERSION "0.1.0"
-#define HIGHWAY_GATE_TIMEOUT_S 5	/* the longest that a receiver waits for a mark */
+#define HIGHWAY_DRAIN_TIMEOUT_S 5	/* default of drain-timeout= */
+#define HIGHWAY_DRAIN_TIMEOUT_MAX_S 9	/* highwayd waits for 10 s for a driver's answer */
 #define HIGHWAY_MAX_PASSES 16	/* rounds over a ring per burst, whatever a peer puts into it */
 #define HIGHWAY_LEASE_S 10		/* highwayd away for longer: back to the normal channel */
 
@@ -53,6 +55,7 @@ struct highway_options {
 	uint32_t queues;
 	uint32_t ring_size;
 	uint32_t rules;
+	uint32_t drain_timeout_s; /**< the longest that an end of a link waits for the other */
 	bool unordered;		/**< change channels without marks: shows that tests see it */
 	char port[HIGHWAY_NAME_LEN];
 	char socket[108];	/**< empty: the default */
@@ -298,6 +301,7 @@ struct highway_switch {
 	struct highway_slot *slots;
 	struct highway_in_slot *in_slots;
 	uint32_t in_next;		/**< where the search for a free one begins */
+	uint32_t n_ending;		/**< in_slots that are to be freed */
 	bool in_full;			/**< some rule found no place */
 	struct highway_peer peers[HIGHWAY_MAX_PEERS];
 	struct highway_orphan orphans[HIGHWAY_ORPHANS];
@@ -459,6 +463,13 @@ void highway_ctrl_send(struct highway_port *port, enum highway_msg_type type,
 void highway_ctrl_link_reply(struct highway_port *port, enum highway_msg_type type,
 			     uint64_t link_id, uint64_t peer_id, enum highway_status status,
 			     const char *text);
+
+/** drain-timeout= in ticks of the time-stamp counter. */
+static inline uint64_t
+highway_drain_limit(const struct highway_port *port)
+{
+	return port->options.drain_timeout_s * rte_get_tsc_hz();
+}
 
 /** Place a ring of the port region, of those that begin at `offset`. */
 static inline void

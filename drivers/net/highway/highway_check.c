@@ -173,7 +173,7 @@ highway_checks_collect(struct highway_port *port, struct highway_view *view)
 static bool
 received(const struct highway_port *port, const struct highway_ended *ended)
 {
-	uint64_t limit = 2 * HIGHWAY_GATE_TIMEOUT_S * rte_get_tsc_hz();
+	uint64_t limit = 2 * highway_drain_limit(port);
 	uint32_t slot, i;
 
 	if (rte_rdtsc() - ended->since_tsc > limit)

@@ -15,7 +15,8 @@
 #define NAME_PREFIX "net_highway_"
 
 static const char *const known_args[] = {
-	"role", "port", "socket", "idle", "queues", "ring-size", "rules", "unordered", NULL
+	"role", "port", "socket", "idle", "queues", "ring-size", "rules", "drain-timeout",
+	"unordered", NULL
 };
 
 struct number_range {
@@ -137,7 +138,8 @@ static int
 check_role(const char *name, const struct rte_kvargs *args, struct highway_options *options)
 {
 	static const char *const switch_only[] = { "queues", "ring-size", "rules" };
-	static const char *const vnf_only[] = { "socket", "idle", "unordered" };
+	static const char *const vnf_only[] = { "socket", "idle", "drain-timeout",
+						 "unordered" };
 	unsigned int i;
 
 	if (options->role == HIGHWAY_ROLE_SWITCH) {
@@ -183,6 +185,8 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 	struct number_range ring = { name, HIGHWAY_MIN_RING_SIZE, HIGHWAY_MAX_RING_SIZE, true,
 				     &options->ring_size };
 	struct number_range rules = { name, 1, HIGHWAY_MAX_RULES, false, &options->rules };
+	struct number_range drain = { name, 1, HIGHWAY_DRAIN_TIMEOUT_MAX_S, false,
+				      &options->drain_timeout_s };
 	struct rte_kvargs *args;
 	int ret = -EINVAL;
 
@@ -192,11 +196,12 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 		.queues = 1,
 		.ring_size = HIGHWAY_DEFAULT_RING_SIZE,
 		.rules = HIGHWAY_DEFAULT_RULES,
+		.drain_timeout_s = HIGHWAY_DRAIN_TIMEOUT_S,
 	};
 	args = rte_kvargs_parse(devargs == NULL ? "" : devargs, known_args);
 	if (args == NULL) {
 		HW_LOG(ERR, "%s: cannot read \"%s\"; known are role, port, socket, idle, queues, "
-		       "ring-size, rules and unordered, each as key=value", name,
+		       "ring-size, rules, drain-timeout and unordered, each as key=value", name,
 		       devargs == NULL ? "" : devargs);
 		return -EINVAL;
 	}
@@ -208,6 +213,7 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 	    process(args, name, "idle", parse_idle, options, "give poll, yield or sleep") != 0 ||
 	    process(args, name, "unordered", parse_flag, &options->unordered,
 		    "give 0 or 1") != 0 ||
+	    process(args, name, "drain-timeout", parse_number, &drain, NULL) != 0 ||
 	    process(args, name, "queues", parse_number, &queues, NULL) != 0 ||
 	    process(args, name, "ring-size", parse_number, &ring, NULL) != 0 ||
 	    process(args, name, "rules", parse_number, &rules, NULL) != 0)

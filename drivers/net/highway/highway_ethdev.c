@@ -513,5 +513,6 @@ RTE_INIT(highway_register)
 }
 
 RTE_PMD_REGISTER_PARAM_STRING(net_highway,
-	"role=switch|vnf port=<name> socket=<path> idle=poll|yield|sleep unordered=0|1 "
+	"role=switch|vnf port=<name> socket=<path> idle=poll|yield|sleep drain-timeout=<1-9> "
+	"unordered=0|1 "
 	"queues=<1-16> ring-size=<64-32768> rules=<1-4096>");

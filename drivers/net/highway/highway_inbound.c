@@ -39,12 +39,14 @@ highway_inbound_take_over(struct highway_port *port)
 {
 	uint32_t slot;
 
+	port->sw->n_ending = 0;
 	for (slot = 0; slot < port->geometry.n_rules; slot++) {
 		const struct highway_rule *rule = in_rule(port, slot);
 
 		port->sw->in_slots[slot] = (struct highway_in_slot){ 0 };
 		if (rule->live == 0)
 			continue;
+		port->sw->n_ending++;
 		port->sw->in_slots[slot] = (struct highway_in_slot){
 			.source_id = rule->peer_id,
 			.ending = true,
@@ -99,6 +101,7 @@ highway_inbound_end(struct highway_port *port, uint32_t slot, uint32_t change)
 {
 	struct highway_in_slot *s = &port->sw->in_slots[slot];
 
+	port->sw->n_ending++;
 	s->ending = true;
 	s->dated = true;
 	s->change = change;
@@ -133,13 +136,14 @@ highway_inbound_tick(struct highway_port *port)
 	bool freed = false;
 	uint32_t slot;
 
-	for (slot = 0; slot < port->geometry.n_rules; slot++) {
+	for (slot = 0; slot < port->geometry.n_rules && sw->n_ending != 0; slot++) {
 		struct highway_in_slot *s = &sw->in_slots[slot];
 
 		if (!s->ending || !ended(s))
 			continue;
 		__atomic_store_n(&in_rule(port, slot)->live, 0, __ATOMIC_RELEASE);
 		*s = (struct highway_in_slot){ 0 };
+		sw->n_ending--;
 		freed = true;
 	}
 	if (!freed)

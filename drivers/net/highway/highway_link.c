@@ -368,7 +368,7 @@ may_use(const struct highway_link *link)
 bool
 highway_links_tick(struct highway_port *port)
 {
-	uint64_t limit = HIGHWAY_GATE_TIMEOUT_S * rte_get_tsc_hz();
+	uint64_t limit = highway_drain_limit(port);
 	bool renew = false;
 	uint32_t slot;
 

@@ -24,13 +24,13 @@
 #define IDLE_SLEEP_NS 20000
 
 static bool
-too_long(uint64_t *since_tsc)
+too_long(const struct highway_port *port, uint64_t *since_tsc)
 {
 	uint64_t now = rte_rdtsc();
 
 	if (*since_tsc == 0)
 		*since_tsc = now;
-	return now - *since_tsc > HIGHWAY_GATE_TIMEOUT_S * rte_get_tsc_hz();
+	return now - *since_tsc > highway_drain_limit(port);
 }
 
 /* --------------------------------------------------------------------------- normal channel --- */
@@ -93,7 +93,7 @@ held(struct highway_vnf_rxq *rxq, const struct highway_view *view)
 	    __atomic_load_n(&link->close, __ATOMIC_RELAXED) == HIGHWAY_CLOSE_NONE &&
 	    __atomic_load_n(&link->rx[rxq->hold.ring].ring.tail, __ATOMIC_ACQUIRE) <
 	    rxq->hold.until) {
-		if (!too_long(&rxq->hold.since_tsc))
+		if (!too_long(rxq->port, &rxq->hold.since_tsc))
 			return true;
 		highway_link_fault(link, HIGHWAY_CLOSE_TIMEOUT);
 	}
@@ -142,8 +142,8 @@ drain_normal(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool 
 
 /* May the receiver go past this fence? A switch that is gone has nothing left to wait for. */
 static bool
-gate_open(struct highway_link *link, struct highway_rx_ring *rx, const struct highway_view *view,
-	  uint64_t epoch)
+gate_open(const struct highway_port *port, struct highway_link *link, struct highway_rx_ring *rx,
+	  const struct highway_view *view, uint64_t epoch)
 {
 	uint16_t queue;
 
@@ -153,7 +153,7 @@ gate_open(struct highway_link *link, struct highway_rx_ring *rx, const struct hi
 			break;
 	}
 	if (queue < view->n_rxq && view->switch_here) {
-		if (!too_long(&rx->gate_tsc))
+		if (!too_long(port, &rx->gate_tsc))
 			return false;
 		highway_link_fault(link, HIGHWAY_CLOSE_TIMEOUT);
 	}
@@ -273,7 +273,7 @@ drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 			ring->broken = true;
 			break;
 		}
-		if (!gate_open(link, rx, view, fence.value))
+		if (!gate_open(rxq->port, link, rx, view, fence.value))
 			break;
 		ring->tail++;
 	}
