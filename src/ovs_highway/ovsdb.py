@@ -13,7 +13,7 @@ import logging
 import os
 import select
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import ovs.db.error  # type: ignore[import-untyped]  # it has no types
@@ -28,27 +28,55 @@ log = logging.getLogger(__name__)
 
 DEVARGS_PREFIX: Final = "net_highway_"
 
+
+def _optional(kind: str) -> dict[str, Any]:
+    return {"key": kind, "min": 0, "max": 1}
+
+
+def _many(kind: str) -> dict[str, Any]:
+    return {"key": kind, "min": 0, "max": "unlimited"}
+
+
+def _rows(table: str) -> dict[str, Any]:
+    return {"key": {"type": "uuid", "refTable": table}, "min": 0, "max": "unlimited"}
+
+
 _STRINGS: Final = {"key": "string", "value": "string", "min": 0, "max": "unlimited"}
+_MIRROR: Final[dict[str, Any]] = {
+    "name": "string",
+    "select_all": "boolean",
+    "select_src_port": _many("uuid"),
+    "select_dst_port": _many("uuid"),
+    "select_vlan": _many("integer"),
+    "output_port": _optional("uuid"),
+    "output_vlan": _optional("integer"),
+    "snaplen": _optional("integer"),
+}
 _COLUMNS: Final[dict[str, dict[str, Any]]] = {
-    "Open_vSwitch": {"other_config": _STRINGS, "external_ids": _STRINGS},
+    "Open_vSwitch": {
+        "other_config": _STRINGS,
+        "external_ids": _STRINGS,
+        "next_cfg": "integer",
+        "cur_cfg": "integer",
+    },
     "Bridge": {
         "name": "string",
-        "ports": {"key": {"type": "uuid", "refTable": "Port"}, "min": 0, "max": "unlimited"},
-    },
-    "Port": {
-        "name": "string",
-        "interfaces": {
-            "key": {"type": "uuid", "refTable": "Interface"},
-            "min": 0,
-            "max": "unlimited",
-        },
-    },
-    "Interface": {
-        "name": "string",
-        "options": _STRINGS,
-        "ofport": {"key": "integer", "min": 0, "max": 1},
+        "ports": _rows("Port"),
+        "mirrors": _rows("Mirror"),
+        "netflow": _optional("uuid"),
         "external_ids": _STRINGS,
     },
+    "Port": {"name": "string", "interfaces": _rows("Interface"), "qos": _optional("uuid")},
+    "Interface": {
+        "name": "string",
+        "type": "string",
+        "options": _STRINGS,
+        "ofport": _optional("integer"),
+        "external_ids": _STRINGS,
+        "ingress_policing_rate": "integer",
+        "ingress_policing_kpkts_rate": "integer",
+    },
+    "Mirror": _MIRROR,
 }
 
 
@@ -59,14 +87,38 @@ class Interface:
     Attributes:
         port: the name in `options:dpdk-devargs=net_highway_<port>,...`.
         name: of the record; often, not always, the same.
+        port_record: name of the Port record that it belongs to.
         ofport: OpenFlow port number, None while there is none.
+        external_ids: those that begin with `highway`.
+        qos: the Port record has one.
     """
 
     port: str
     name: str
     bridge: str
-    ofport: int | None
-    external_ids: Mapping[str, str]
+    port_record: str = ""
+    ofport: int | None = None
+    external_ids: Mapping[str, str] = field(default_factory=dict)
+    ingress_policing_rate: int = 0
+    ingress_policing_kpkts_rate: int = 0
+    qos: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bridge:
+    """A Bridge record.
+
+    Attributes:
+        external_ids: those that begin with `highway`.
+        mirrors: each one's settings, to be compared only.
+        patched: bridges to which this one has a patch port.
+    """
+
+    name: str
+    external_ids: Mapping[str, str] = field(default_factory=dict)
+    netflow: bool = False
+    mirrors: frozenset[str] = frozenset()
+    patched: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +128,24 @@ class Snapshot:
     Attributes:
         connected: whether the database is being followed now; if not, this is its last known state.
         ports: our ports by name.
+        bridges: all bridges by name.
+        external_ids: of Open_vSwitch; those that begin with `highway`.
+        next_cfg, cur_cfg: changes asked for, and changes that ovs-vswitchd has carried out.
         tx_flush_us: `other_config:tx-flush-interval`, in microseconds.
-        standalone: `external_ids:highway-fail-mode` is `standalone`.
     """
 
     connected: bool
     ports: Mapping[str, Interface] = field(default_factory=dict)
+    bridges: Mapping[str, Bridge] = field(default_factory=dict)
+    external_ids: Mapping[str, str] = field(default_factory=dict)
+    next_cfg: int = 0
+    cur_cfg: int = 0
     tx_flush_us: int = 0
-    standalone: bool = False
+
+    @property
+    def standalone(self) -> bool:
+        """`external_ids:highway-fail-mode` is `standalone`."""
+        return self.external_ids.get("highway-fail-mode") == "standalone"
 
 
 def devargs_port(devargs: str) -> str | None:
@@ -201,32 +263,70 @@ class _Idl:
             return None
         if not connected or (last and last.connected and self._seqno == self._idl.change_seqno):
             assert last is not None
-            return Snapshot(
-                connected=connected,
-                ports=last.ports,
-                tx_flush_us=last.tx_flush_us,
-                standalone=last.standalone,
-            )
+            return replace(last, connected=connected)
         self._seqno = self._idl.change_seqno
         return self._build()
 
     def _build(self) -> Snapshot:
         tables = self._idl.tables
         ports: dict[str, Interface] = {}
+        patches: dict[str, tuple[str, str]] = {}
         for bridge in tables["Bridge"].rows.values():
             for port in bridge.ports:
                 for interface in port.interfaces:
+                    if interface.type == "patch":
+                        patches[interface.name] = bridge.name, interface.options.get("peer", "")
                     name = devargs_port(interface.options.get("dpdk-devargs", ""))
                     if name is not None:
                         ports[name] = Interface(
                             port=name,
                             name=interface.name,
                             bridge=bridge.name,
+                            port_record=port.name,
                             ofport=interface.ofport[0] if interface.ofport else None,
-                            external_ids=dict(interface.external_ids),
+                            external_ids=_ours(interface.external_ids),
+                            ingress_policing_rate=interface.ingress_policing_rate,
+                            ingress_policing_kpkts_rate=interface.ingress_policing_kpkts_rate,
+                            qos=bool(port.qos),
                         )
-        flush, standalone = 0, False
+        peers: dict[str, set[str]] = {}
+        for bridge_name, peer in patches.values():
+            if peer in patches:
+                peers.setdefault(bridge_name, set()).add(patches[peer][0])
+        found = Snapshot(
+            connected=True,
+            ports=ports,
+            bridges={
+                row.name: Bridge(
+                    name=row.name,
+                    external_ids=_ours(row.external_ids),
+                    netflow=bool(row.netflow),
+                    mirrors=frozenset(map(_mirror, row.mirrors)),
+                    patched=frozenset(peers.get(row.name, ())),
+                )
+                for row in tables["Bridge"].rows.values()
+            },
+        )
         for row in tables["Open_vSwitch"].rows.values():
-            flush = _number(row.other_config.get("tx-flush-interval", "0"))
-            standalone = row.external_ids.get("highway-fail-mode") == "standalone"
-        return Snapshot(connected=True, ports=ports, tx_flush_us=flush, standalone=standalone)
+            found = replace(
+                found,
+                external_ids=_ours(row.external_ids),
+                next_cfg=row.next_cfg,
+                cur_cfg=row.cur_cfg,
+                tx_flush_us=_number(row.other_config.get("tx-flush-interval", "0")),
+            )
+        return found
+
+
+def _ours(external_ids: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in external_ids.items() if key.startswith("highway")}
+
+
+def _mirror(row: ovs.db.idl.Row) -> str:
+    values = {column: getattr(row, column) for column in _MIRROR}
+    return repr(
+        {
+            column: sorted(map(str, value)) if isinstance(value, list) else value
+            for column, value in values.items()
+        }
+    )

@@ -22,6 +22,8 @@ from ovs_highway.errors import CommandError
 from ovs_highway.region import LinkRegion, PortRegion
 from ovs_highway.shm import CData, RingGeometry, Role, ffi
 
+from .fake_ovsdb import FakeOvsdb
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -195,13 +197,17 @@ class FakeVnf(Peer):
         self.lab, self.name = lab, name
         self.epoch = random.randrange(1, 1 << 64) if epoch is None else epoch
         self.links: dict[int, LinkRegion] = {}
+        self.checked: dict[int, bool] = {}
         self.connect()
 
     def connect(self) -> None:
         super().__init__(paths.vnf_socket(self.name, self.lab.rundir))
         self.send(
             protocol.Hello(role=Role.VNF, name=self.name, epoch=self.epoch, driver="fake 1.0"),
-            *(protocol.LinkAdded(link_id=link_id) for link_id in self.links),
+            *(
+                protocol.LinkAdded(link_id=link_id, checked=self.checked[link_id])
+                for link_id in self.links
+            ),
         )
 
     def attach(self, *, started: bool = True) -> FakeVnf:
@@ -217,12 +223,15 @@ class FakeVnf(Peer):
 
     def accept_link(self) -> int:
         added = self.expect(protocol.LinkAdd)
+        self.checked[added.link_id] = added.checked
         link = LinkRegion(self.fds.pop())
         assert link.region_id == added.link_id
         assert link.names[added.end] == self.name
         assert link.names[1 - added.end] == added.peer_name
         self.links[added.link_id] = link
-        self.send(protocol.LinkAdded(link_id=added.link_id, port_id=added.port_id))
+        self.send(
+            protocol.LinkAdded(link_id=added.link_id, port_id=added.port_id, checked=added.checked)
+        )
         return added.link_id
 
     def await_update(self) -> LinkRegion:
@@ -249,6 +258,7 @@ class Lab:
     rundir: Path
     ovs_rundir: Path
     daemon: subprocess.Popen[bytes] | None = None
+    database: FakeOvsdb | None = None
     peers: list[Peer] = field(default_factory=list)
 
     @property
@@ -259,6 +269,8 @@ class Lab:
         return paths.REGION_DIRS[-1] / region.region_name(self.tag, "port", name)
 
     def start(self) -> None:
+        if not (self.ovs_rundir / "db.sock").exists():
+            self.database = FakeOvsdb(self.ovs_rundir / "db.sock")
         log = (self.rundir / "highwayd.log").open("ab")
         with log:
             self.daemon = subprocess.Popen(
@@ -294,6 +306,8 @@ class Lab:
         return status
 
     def switch(self, name: str) -> FakeSwitch:
+        if self.database is not None:
+            self.database.add_port(name)
         peer = FakeSwitch(self, name)
         self.peers.append(peer)
         return peer
@@ -316,6 +330,8 @@ class Lab:
             peer.close()
         if self.daemon is not None:
             self.end(signal.SIGKILL)
+        if self.database is not None:
+            self.database.close()
         for path in paths.region_files(self.rundir):
             path.unlink()
 

@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ovs_highway import shm
-from ovs_highway.agent.links import (
+from ovs_highway.agent.actions import (
     Action,
     Add,
-    Links,
     LinkStatus,
     Make,
     PortFacts,
     Remove,
     SetPhase,
-    Timing,
     Unlink,
     Update,
 )
+from ovs_highway.agent.links import Links, Timing
+from ovs_highway.agent.policy import Terms
 from ovs_highway.shm import Phase
 
 if TYPE_CHECKING:
@@ -43,7 +43,13 @@ class World:
         self.sessions = itertools.count(1)
         self.ids = itertools.count(1000)
         self.ports = {
-            name: PortFacts(name=name, region_id=number, vnf=next(self.sessions), started=True)
+            name: PortFacts(
+                name=name,
+                region_id=number,
+                vnf=next(self.sessions),
+                started=True,
+                terms=Terms(port=name, trust="lab"),
+            )
             for number, name in enumerate(names, 1)
         }
         self.links = Links(new_id=lambda: next(self.ids), now=self.now)
@@ -113,7 +119,13 @@ class World:
                 continue
             if isinstance(action, Add):
                 self.links.added(
-                    action.port, port.vnf, action.link_id, ok=ok, text=text, now=self.now
+                    action.port,
+                    port.vnf,
+                    action.link_id,
+                    ok=ok,
+                    text=text,
+                    now=self.now,
+                    checked=action.checked,
                 )
             else:
                 self.links.removed(

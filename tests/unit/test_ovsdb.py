@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ovs_highway import paths, protocol
-from ovs_highway.agent.policy import policy
+from ovs_highway.agent.policy import why_port_off
 from ovs_highway.ovsdb import Interface, Snapshot, devargs_port
 from ovs_highway.shm import Off
 
@@ -65,6 +65,7 @@ class Database:
         self.vsctl(
             *("add-port", "br0", interface, "--", "set", "Interface", interface, "type=dpdk"),
             f"options:dpdk-devargs=net_highway_{port},role=switch",
+            "external_ids:highway-trust=lab",
         )
 
 
@@ -190,9 +191,9 @@ def test_ports_are_found_by_their_devargs(devargs: str, port: str | None) -> Non
 
 
 def test_policy_is_silent_about_ports_it_does_not_know() -> None:
-    assert policy(Snapshot(connected=True), "vnf1") is None
+    assert why_port_off(Snapshot(connected=True), "vnf1") is None
     interface = Interface(
         port="vnf1", name="i1", bridge="br0", ofport=1, external_ids={"highway": "off"}
     )
     snapshot = Snapshot(connected=False, ports={"vnf1": interface})
-    assert policy(snapshot, "vnf1") == "external_ids:highway=off on interface i1"
+    assert why_port_off(snapshot, "vnf1") == "external_ids:highway=off on interface i1"

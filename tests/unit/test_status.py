@@ -117,16 +117,18 @@ def test_everything_can_be_seen_while_highwayd_is_dead(lab: Lab, linked: Linked)
 
 def test_show_is_a_tree(lab: Lab, linked: Linked) -> None:
     lines = run(lab, "show").splitlines()
-    assert lines[1] == "Bridge not known"
+    assert lines[1] == "Bridge br0"
     assert lines[2] == "    Port vnf1"
     assert lines[3].startswith("        switch: pid ")
     assert "started, 1 rxq, 1 txq" in lines[4]
-    assert lines[5] == "        mode: auto"
+    assert lines[5] == "        mode: auto, trust label lab"
     assert lines[6] == "        link to vnf2: bypass"
     answer = json.loads(run(lab, "show", "--format", "json"))
     assert answer["highwayd"]["running"]
     assert [port["name"] for port in answer["ports"]] == ["vnf1", "vnf2"]
-    assert answer["ports"][0]["links"] == [{"to": "vnf2", "state": "bypass", "reason": ""}]
+    assert answer["ports"][0]["links"] == [
+        {"to": "vnf2", "state": "bypass", "checked": False, "reason": ""}
+    ]
 
 
 def test_rules_are_shown_in_the_words_of_ovs(lab: Lab, linked: Linked) -> None:

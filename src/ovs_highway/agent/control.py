@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import ovs_highway
 from ovs_highway import shm, unixctl
-from ovs_highway.agent.policy import policy
 from ovs_highway.errors import CommandError
 
 if TYPE_CHECKING:
@@ -69,12 +68,16 @@ def _show(core: Core) -> dict[str, Any]:
 def _show_port(core: Core, port: Port) -> dict[str, Any]:
     snapshot = core.ports.snapshot
     interface = None if snapshot is None else snapshot.ports.get(port.name)
+    terms = core.ports.terms(port.name)
     return {
         "name": port.name,
         "bridge": interface.bridge if interface else None,
         "interface": interface.name if interface else None,
         "ofport": interface.ofport if interface else None,
-        "policy": policy(snapshot, port.name) if snapshot else None,
+        "policy": core.ports.why_off(port.name),
+        "mode": terms.mode if terms else None,
+        "trust": terms.trust if terms else None,
+        "wants": sorted(core.ports.wanted_by(port)),
         "switch_pid": port.switch.pid if port.switch else None,
         "vnf_pid": port.vnf.channel.pid if port.vnf else None,
         "vnf_driver": port.vnf.driver if port.vnf else None,
@@ -90,6 +93,7 @@ def _links(core: Core) -> dict[str, Any]:
                 "id": None if status.link_id is None else f"{status.link_id:016x}",
                 "phase": status.phase,
                 "reason": status.reason,
+                "checked": status.checked,
             }
             for status in core.links.describe(now)
         ]

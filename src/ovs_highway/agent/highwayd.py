@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Final
 
 from ovs_highway import paths, protocol, region, unixctl
 from ovs_highway.agent import control
-from ovs_highway.agent.links import (
+from ovs_highway.agent.actions import (
     Action,
     Add,
-    Links,
     Make,
     PortFacts,
     Remove,
     SetPhase,
-    Timing,
     Unlink,
     Update,
 )
+from ovs_highway.agent.links import Links, Timing
 from ovs_highway.agent.ports import Port, Ports
 from ovs_highway.agent.server import Listener
 from ovs_highway.agent.sessions import Hooks, Sessions
@@ -200,9 +199,7 @@ class Highwayd:
                 link.end_gone(link.names.index(name))
 
     def _take_snapshot(self, snapshot: Snapshot) -> None:
-        self.ports.snapshot = snapshot
-        for port in self.ports.values():
-            self.ports.apply(port)
+        self.ports.follow(snapshot)
         self._news()
 
     def _guard(self) -> None:
@@ -287,6 +284,7 @@ class Highwayd:
                 port_ids=action.port_ids,
                 n_queues=action.n_queues,
                 ring_size=action.ring_size,
+                checked=action.checked,
             )
         except RegionError as error:
             log.warning("link %s-%s: %s", *action.pair, error)
@@ -312,6 +310,7 @@ class Highwayd:
             size=link.size,
             peer_id=link.port_ids[1 - action.end],
             end=action.end,
+            checked=isinstance(action, Add) and action.checked,
             peer_name=link.names[1 - action.end],
             text=action.text if isinstance(action, Remove) else "",
         )

@@ -11,16 +11,26 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from ovs_highway import shm
+from ovs_highway.agent.actions import (
+    Action,
+    Add,
+    LinkStatus,
+    Make,
+    Pair,
+    PortFacts,
+    Remove,
+    SetPhase,
+    Unlink,
+    Update,
+)
+from ovs_highway.agent.policy import Verdict, pair_verdict
 from ovs_highway.shm import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-Pair: TypeAlias = tuple[str, str]
-"""Two ports, in order of their names: end 0 and end 1 of their link."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,100 +53,6 @@ class Timing:
     proven: float = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortFacts:
-    """What is known of a port at the moment.
-
-    Attributes:
-        switch: an ovs-vswitchd is connected.
-        vnf: number of the VNF's connection, None without one.
-        started: that VNF has attached the region and started.
-        wants: rules in force by the peer's region id.
-        forbidden: why the port may have no links, None if it may.
-    """
-
-    name: str
-    region_id: int
-    n_queues: int = 1
-    ring_size: int = shm.MIN_RING_SIZE
-    switch: bool = True
-    vnf: int | None = None
-    started: bool = False
-    wants: Mapping[int, int] = field(default_factory=dict)
-    forbidden: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Make:
-    """Make the region of a link; then call `made` or `failed`."""
-
-    link_id: int
-    pair: Pair
-    port_ids: tuple[int, int]
-    n_queues: tuple[int, int]
-    ring_size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Add:
-    """Send LINK_ADD to one end."""
-
-    link_id: int
-    end: int
-    port: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
-    """Send LINK_UPDATE to one end."""
-
-    link_id: int
-    end: int
-    port: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remove:
-    """Send LINK_REMOVE to one end."""
-
-    link_id: int
-    end: int
-    port: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetPhase:
-    """Store the phase in the link's region."""
-
-    link_id: int
-    pair: Pair
-    phase: Phase
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unlink:
-    """Remove the region of a link."""
-
-    link_id: int
-    pair: Pair
-    text: str
-
-
-Action: TypeAlias = Make | Add | Update | Remove | SetPhase | Unlink
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkStatus:
-    """A pair for people: its link's phase, or why there is none."""
-
-    pair: Pair
-    link_id: int | None
-    phase: str
-    reason: str
-
-
 class _End(enum.Enum):
     UNTOLD = "not told of the link"
     ASKED = "was sent LINK_ADD"
@@ -147,18 +63,27 @@ class _End(enum.Enum):
 
 @dataclass(slots=True)
 class _Link:
+    """A link.
+
+    Attributes:
+        checked: receivers check; None: adopted, and its ends are yet to report.
+        reported: the same as each end reported it.
+    """
+
     link_id: int
     pair: Pair
     port_ids: tuple[int, int]
     phase: Phase
     stored: Phase
     since: float
+    checked: bool | None
     made: bool = False
     adopted: bool = False
     wanted_at: float = 0.0
     why: str = ""
     ends: list[_End] = field(default_factory=lambda: [_End.UNTOLD, _End.UNTOLD])
     sessions: list[int | None] = field(default_factory=lambda: [None, None])
+    reported: list[bool | None] = field(default_factory=lambda: [None, None])
 
 
 @dataclass(slots=True)
@@ -192,7 +117,7 @@ class Links:
         self, *, link_id: int, pair: Pair, port_ids: tuple[int, int], phase: Phase, now: float
     ) -> None:
         """Take over a link that an earlier highwayd made; its ends are yet to report."""
-        link = _Link(link_id, pair, port_ids, phase, phase, now, made=True, wanted_at=now)
+        link = _Link(link_id, pair, port_ids, phase, phase, now, None, made=True, wanted_at=now)
         link.adopted = True
         if any(other.pair == pair for other in self._links.values()):
             link.phase, link.why = Phase.LEAVING, "another link of the same ports exists"
@@ -209,9 +134,17 @@ class Links:
             self._fail(link, reason, now)
 
     def added(
-        self, port: str, session: int, link_id: int, *, ok: bool, text: str, now: float
+        self,
+        port: str,
+        session: int,
+        link_id: int,
+        *,
+        ok: bool,
+        text: str,
+        now: float,
+        checked: bool = False,
     ) -> bool:
-        """A VNF answered LINK_ADDED, or reported a link that it still has.
+        """A VNF answered LINK_ADDED, or reported a link that it still has, `checked` or not.
 
         Returns:
             False if there is no such link at this port: the VNF has to remove it.
@@ -222,6 +155,7 @@ class Links:
         crossed = link.ends[end] is _End.LEAVING and link.sessions[end] == session
         link.sessions[end] = session
         if ok:
+            link.reported[end] = checked
             # If the link is being taken down, LINK_REMOVE is under way or comes with next round.
             if not crossed:
                 link.ends[end] = _End.HAS
@@ -282,7 +216,11 @@ class Links:
         for link in self._links.values():
             phase = link.phase.name.lower() if not link.adopted else "adopting"
             found[link.pair] = LinkStatus(
-                pair=link.pair, link_id=link.link_id, phase=phase, reason=link.why
+                pair=link.pair,
+                link_id=link.link_id,
+                phase=phase,
+                reason=link.why,
+                checked=bool(link.checked),
             )
         for pair, reason in self._reasons.items():
             if pair not in found:
@@ -372,6 +310,8 @@ class Links:
                 return f"the VNF at {name} went away"
             if (reason := _not_ready(port)) is not None:
                 return reason
+        if (reason := self._why_other_terms(link, ports, now)) is not None:
+            return reason
         if link.phase is Phase.NEW and now - link.since > self._timing.answer:
             silent = [
                 name for end, name in zip(link.ends, link.pair, strict=True) if end is not _End.HAS
@@ -384,6 +324,30 @@ class Links:
             link.wanted_at = now
         elif now - link.wanted_at > self._timing.linger:
             return "no rule wants it any more"
+        return None
+
+    def _why_other_terms(
+        self, link: _Link, ports: Mapping[str, PortFacts], now: float
+    ) -> str | None:
+        """Return how a link differs from what policy allows, or None if it does not.
+
+        What a driver does is what it has reported; what the region says anybody can have written.
+        """
+        if link.checked is None:
+            link.checked = link.reported[0]
+        for name, reported in zip(link.pair, link.reported, strict=True):
+            if reported is not None and reported is not link.checked:
+                does = "checks" if reported else "does not check"
+                reason = f"the VNF at {name} {does} what it receives, unlike it was told"
+                self._fail(link, reason, now)
+                return reason
+        verdict = _verdict(*(ports[name] for name in link.pair))
+        if verdict is None:
+            return None
+        if not verdict.allowed:
+            return verdict.reason
+        if verdict.checked is not link.checked:
+            return "policy wants it checked" if verdict.checked else "it need not be checked"
         return None
 
     def _progress(
@@ -400,7 +364,7 @@ class Links:
         for end, name in enumerate(link.pair):
             if link.ends[end] is _End.UNTOLD:
                 link.ends[end], link.sessions[end] = _End.ASKED, ports[name].vnf
-                yield Add(link_id=link.link_id, end=end, port=name)
+                yield Add(link_id=link.link_id, end=end, port=name, checked=bool(link.checked))
         up = all(end is _End.HAS for end in link.ends)
         if up and (link.phase is Phase.NEW or link.adopted):
             news = "adopted" if link.adopted else "up"
@@ -437,18 +401,23 @@ class Links:
             full = [name for name in pair if count[name] >= shm.MAX_LINKS]
             failure = self._failures.get(pair)
             reason = next((r for r in map(_not_ready, both) if r is not None), None)
+            verdict = _verdict(*both)
+            if reason is None and verdict is None:
+                reason = "highwayd has not found both ports in the OVS database yet"
+            if reason is None and verdict is not None and not verdict.allowed:
+                reason = verdict.reason
             if reason is None and full:
                 reason = f"port {full[0]} has {shm.MAX_LINKS} links already"
             if reason is None and failure is not None and now < failure.until:
                 reason = failure.reason
-            if reason is not None:
-                self._reasons[pair] = reason
+            if reason is not None or verdict is None:
+                self._reasons[pair] = reason or ""
                 continue
             count.update(pair)
             link_id = self._new_id()
             ids = (both[0].region_id, both[1].region_id)
             self._links[link_id] = _Link(
-                link_id, pair, ids, Phase.NEW, Phase.NEW, now, wanted_at=now
+                link_id, pair, ids, Phase.NEW, Phase.NEW, now, verdict.checked, wanted_at=now
             )
             yield Make(
                 link_id=link_id,
@@ -456,6 +425,7 @@ class Links:
                 port_ids=ids,
                 n_queues=(both[0].n_queues, both[1].n_queues),
                 ring_size=max(both[0].ring_size, both[1].ring_size),
+                checked=verdict.checked,
             )
 
 
@@ -468,6 +438,13 @@ def _not_ready(port: PortFacts) -> str | None:
     if not port.started:
         return f"the VNF at {port.name} has not started"
     return None
+
+
+def _verdict(one: PortFacts, other: PortFacts) -> Verdict | None:
+    """Return what policy says of the link of two ports, or None if that is not known."""
+    if one.terms is None or other.terms is None:
+        return None
+    return pair_verdict(one.terms, other.terms)
 
 
 def _wanted(ports: Mapping[str, PortFacts]) -> set[Pair]:

@@ -1,19 +1,178 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the database says about the bypass of a port; pure functions of a snapshot."""
+"""What the database allows: the bypass of a port, and links between two; pure functions.
+
+`why_port_off` closes a port's gate, which turns both directions off and is quick. `pair_verdict`
+decides whether two ports may have a link at all, and of which kind.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from ovs_highway.ovsdb import Snapshot
+    from collections.abc import Collection, Iterator
+
+    from ovs_highway.ovsdb import Interface, Snapshot
 
 
-def policy(snapshot: Snapshot, port: str) -> str | None:
-    """Return why the bypass of a port has to be off, in plain words, or None if it may be on."""
+class Mode(enum.StrEnum):
+    """`external_ids:highway-mode`: which links a port may have.
+
+    - `AUTO`: proven point-to-point, or to a port with the same trust label.
+    - `CHECKED`: also to any other port in this mode, with the receiver checking each frame.
+    - `P2P`: proven point-to-point only.
+    - `OFF`: none.
+    """
+
+    AUTO = "auto"
+    CHECKED = "checked"
+    P2P = "p2p"
+    OFF = "off"
+
+
+_MODES: Final = frozenset(mode.value for mode in Mode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On which terms a port may have links.
+
+    Attributes:
+        trust: `external_ids:highway-trust` of its interface; empty: it has none.
+    """
+
+    port: str
+    mode: Mode = Mode.AUTO
+    trust: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether two ports may have a link, checked or not; `reason` says why not, else empty."""
+
+    allowed: bool
+    checked: bool = False
+    reason: str = ""
+
+
+def pair_verdict(one: Terms, other: Terms, *, proven: bool = False) -> Verdict:
+    """Decide about the link of two ports; symmetric, but for the order of names in the reason.
+
+    Args:
+        proven: all traffic between the two was proven to be point-to-point.
+    """
+    both = (one, other)
+    for mode in (Mode.OFF, Mode.P2P):
+        at = " and ".join(terms.port for terms in both if terms.mode is mode)
+        if at and mode is Mode.OFF:
+            return Verdict(allowed=False, reason=f"highway-mode=off at {at}")
+        if at and not proven:
+            return Verdict(
+                allowed=False,
+                reason=f"highway-mode=p2p at {at}, and their traffic is not proven to be"
+                " point-to-point; set external_ids:highway-mode=auto or checked",
+            )
+    if proven or (one.trust and one.trust == other.trust):
+        return Verdict(allowed=True)
+    unchecked = [terms.port for terms in both if terms.mode is not Mode.CHECKED]
+    if not unchecked:
+        return Verdict(allowed=True, checked=True)
+    where = "both" if len(unchecked) == 2 else unchecked[0]
+    return Verdict(
+        allowed=False,
+        reason=f"{one.port} and {other.port} have no highway-trust label in common; set"
+        " external_ids:highway-trust to the same on both, or"
+        f" external_ids:highway-mode=checked on {where}",
+    )
+
+
+def terms(snapshot: Snapshot, port: str) -> Terms | None:
+    """Return on which terms a port may have links, or None if the database does not know it."""
     interface = snapshot.ports.get(port)
     if interface is None:
         return None
-    if interface.external_ids.get("highway") == "off":
-        return f"external_ids:highway=off on interface {interface.name}"
+    value, _ = _most_specific(snapshot, interface, "highway-mode") or (Mode.AUTO, "")
+    switched, _ = _most_specific(snapshot, interface, "highway") or ("on", "")
+    known = value in _MODES and switched == "on"
+    trust = interface.external_ids.get("highway-trust", "")
+    return Terms(port=port, mode=Mode(value) if known else Mode.OFF, trust=trust)
+
+
+def why_port_off(
+    snapshot: Snapshot, port: str, fin_timeout: Collection[str] = frozenset()
+) -> str | None:
+    """Return why the bypass of a port has to be off, in plain words, or None if it may be on.
+
+    Args:
+        fin_timeout: bridges with an OpenFlow rule that has this action.
+    """
+    interface = snapshot.ports.get(port)
+    if interface is None:
+        return None
+    reasons = [
+        *_switched_off(snapshot, interface),
+        *_outside_the_flow(snapshot, interface, fin_timeout),
+    ]
+    return "; ".join(reasons) or None
+
+
+def pipeline(snapshot: Snapshot, bridge: str) -> frozenset[str]:
+    """Return the bridges that packets of a bridge can pass, over patch ports; with itself."""
+    found: set[str] = set()
+    open_ends = {bridge}
+    while open_ends:
+        name = open_ends.pop()
+        found.add(name)
+        if (record := snapshot.bridges.get(name)) is not None:
+            open_ends |= record.patched - found
+    return frozenset(found)
+
+
+def _switched_off(snapshot: Snapshot, interface: Interface) -> Iterator[str]:
+    match _most_specific(snapshot, interface, "highway"):
+        case None | ("on", _):
+            pass
+        case ("off", where):
+            yield f"external_ids:highway=off on {where}"
+        case (value, where):
+            yield f"external_ids:highway={value} on {where} is neither on nor off"
+    match _most_specific(snapshot, interface, "highway-mode"):
+        case None:
+            pass
+        case (Mode.OFF, where):
+            yield f"external_ids:highway-mode=off on {where}"
+        case (value, where) if value not in _MODES:
+            yield f"external_ids:highway-mode={value} on {where} is not auto, checked, p2p or off"
+
+
+def _outside_the_flow(
+    snapshot: Snapshot, interface: Interface, fin_timeout: Collection[str]
+) -> Iterator[str]:
+    """What OVS does with packets of this port, or to it, that no datapath flow shows."""
+    for column in ("ingress_policing_rate", "ingress_policing_kpkts_rate"):
+        if rate := getattr(interface, column):
+            yield f"ingress policing, {column}={rate} on interface {interface.name}"
+    if interface.qos:
+        yield f"QoS on port {interface.port_record}"
+    bridges = sorted(pipeline(snapshot, interface.bridge))
+    for name in bridges:
+        if name in snapshot.bridges and snapshot.bridges[name].netflow:
+            yield f"NetFlow on bridge {name}"
+    for name in bridges:
+        if name in fin_timeout:
+            yield f"an OpenFlow rule of bridge {name} has fin_timeout"
+
+
+def _most_specific(snapshot: Snapshot, interface: Interface, key: str) -> tuple[str, str] | None:
+    """Return a setting of interface, bridge or switch, and where it stands; None if nowhere."""
+    bridge = snapshot.bridges.get(interface.bridge)
+    for where, ids in (
+        (f"interface {interface.name}", interface.external_ids),
+        (f"bridge {interface.bridge}", bridge.external_ids if bridge else {}),
+        ("Open_vSwitch", snapshot.external_ids),
+    ):
+        if key in ids:
+            return ids[key], where
     return None

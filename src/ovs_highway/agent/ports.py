@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from ovs_highway import region, shm
-from ovs_highway.agent.links import PortFacts
-from ovs_highway.agent.policy import policy
+from ovs_highway.agent.actions import PortFacts
+from ovs_highway.agent.policy import Terms, terms, why_port_off
 from ovs_highway.errors import ProtocolError
 from ovs_highway.shm import Off
 
@@ -58,7 +58,7 @@ class Port:
     absent_since: float | None = None
     deleted: bool = False
 
-    def facts(self) -> PortFacts:
+    def facts(self, terms: Terms | None) -> PortFacts:
         """Return what the link reconciler needs to know of this port now."""
         state = self.region.raw.vnf_state
         vnf = self.vnf
@@ -74,6 +74,7 @@ class Port:
             started=same and bool(state.attached) and bool(state.started),
             wants=MappingProxyType(dict(self.wants)),
             forbidden=f"port {self.name} was deleted" if self.deleted else None,
+            terms=terms,
         )
 
     def want(self, peer_id: int, rules: int) -> None:
@@ -104,6 +105,8 @@ class Ports(Mapping[str, Port]):
         self._settle = settle
         self._ports: dict[str, Port] = {}
         self.snapshot: Snapshot | None = None
+        self.fin_timeout: frozenset[str] = frozenset()
+        self._terms: dict[str, Terms | None] = {}
 
     def __getitem__(self, name: str) -> Port:
         return self._ports[name]
@@ -168,11 +171,32 @@ class Ports(Mapping[str, Port]):
             log.info("port %s: kill switch for all ports applied", port.name)
         if (snapshot := self.snapshot) is None:
             return
-        reason = policy(snapshot, port.name)
+        reason = self.why_off(port.name)
         if port.region.set_policy(
             reason, tx_flush_us=snapshot.tx_flush_us, standalone=snapshot.standalone
         ):
             log.info("port %s: policy: %s", port.name, f"off, {reason}" if reason else "on")
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Take over a new state of the database."""
+        self.snapshot = snapshot
+        self._terms = {name: terms(snapshot, name) for name in snapshot.ports}
+        for port in self._ports.values():
+            self.apply(port)
+
+    def why_off(self, name: str) -> str | None:
+        """Return why policy wants the bypass of a port off, None if it does not."""
+        if self.snapshot is None:
+            return None
+        return why_port_off(self.snapshot, name, self.fin_timeout)
+
+    def wanted_by(self, port: Port) -> list[str]:
+        """Return the ports to which a port has rules."""
+        return [peer.name for peer in self._ports.values() if peer.region.region_id in port.wants]
+
+    def terms(self, name: str) -> Terms | None:
+        """Return on which terms a port may have links, None if that is not known."""
+        return self._terms.get(name)
 
     def every_second(self) -> None:
         """Renew the leases, and set right what others may have changed."""
@@ -226,7 +250,7 @@ class Ports(Mapping[str, Port]):
 
     def facts(self) -> dict[str, PortFacts]:
         """Return what the link reconciler needs to know of all ports now."""
-        return {name: port.facts() for name, port in self._ports.items()}
+        return {name: port.facts(self._terms.get(name)) for name, port in self._ports.items()}
 
 
 def check_abi(version: int, oldest: int, who: str) -> int:

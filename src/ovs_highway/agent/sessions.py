@@ -203,12 +203,18 @@ class Sessions:
         while (message := await channel.receive()) is not None:
             _no_fds(channel, who)
             match message:
-                case protocol.LinkAdded(link_id=link_id, status=status, text=text):
+                case protocol.LinkAdded(link_id=link_id, status=status, text=text, checked=checked):
                     ok = status is Status.OK
                     if not ok and limit():
                         log.warning("%s refused link %016x: %s", who, link_id, text)
                     known = self._links.added(
-                        port.name, vnf.session, link_id, ok=ok, text=text, now=now()
+                        port.name,
+                        vnf.session,
+                        link_id,
+                        ok=ok,
+                        text=text,
+                        now=now(),
+                        checked=checked,
                     )
                     if not known:
                         channel.send(

@@ -46,7 +46,14 @@ class AgentView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortView:
-    """One port; `rules_to` counts the rules in force by the peer's region id."""
+    """One port.
+
+    Attributes:
+        lapsed: the lease has: highwayd has been away for too long.
+        policy: why policy has the port off, in full; the gate has room for a part of it.
+        rules_to: number of rules in force by the peer's region id.
+        wants: ports to which it has rules, in force or not, as highwayd knows.
+    """
 
     name: str
     region_id: int
@@ -55,6 +62,16 @@ class PortView:
     gate: Gate
     vnf: VnfState
     rules_to: Mapping[int, int]
+    lapsed: bool = False
+    policy: str = ""
+    wants: tuple[str, ...] = ()
+
+    @property
+    def off(self) -> Off:
+        """All that has the port off."""
+        gate = self.gate
+        lapsed = Off.LEASE if self.lapsed else Off(0)
+        return gate.off_switch | gate.off_operator | gate.off_policy | lapsed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +82,7 @@ class LinkView:
     names: tuple[str, str]
     port_ids: tuple[int, int]
     phase: Phase
+    checked: bool
     closed: str
     received: tuple[tuple[int, int], tuple[int, int]]
 
@@ -75,6 +93,7 @@ class Direction:
 
     Attributes:
         state: `bypass`; `idle`, a link that no rule uses this way; or `off`.
+        checked: the receiver checks what comes over the link.
         packets, bytes: that the receiver took from the bypass since the link was made.
         reason: why it is off, in plain words; empty otherwise.
     """
@@ -87,6 +106,7 @@ class Direction:
     bytes: int
     reason: str
     link_id: int | None
+    checked: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +127,7 @@ class View:
         pairs = set(links)
         for port in self.ports.values():
             pairs |= {(port.name, by_id[peer]) for peer in port.rules_to if peer in by_id}
+            pairs |= {(port.name, peer) for peer in port.wants if peer in self.ports}
         return [self._direction(*pair, links.get(pair)) for pair in sorted(pairs)]
 
     def _direction(self, sender: str, receiver: str, link: LinkView | None) -> Direction:
@@ -124,23 +145,28 @@ class View:
             bytes=count,
             reason=reason or "",
             link_id=link.link_id if link else None,
+            checked=link is not None and link.checked,
         )
 
 
-def off_reasons(port: PortView) -> list[str]:
-    """Return why the bypass of a port is switched off as a whole, in plain words."""
-    name, gate = port.name, port.gate
-    off = gate.off_switch | gate.off_operator | gate.off_policy
+_ANY: Final = ~Off(0)
+_RECEIVER: Final = Off.OPERATOR | Off.ALL | Off.POLICY | Off.DOWN
+"""What keeps others from sending directly to a port, too."""
+
+
+def off_reasons(port: PortView, bits: Off = _ANY) -> list[str]:
+    """Return why the bypass of a port is switched off, in plain words; only for these bits."""
+    name = port.name
     words = {
         Off.OPERATOR: f"switched off by the operator; turn on with: highway on {name}",
         Off.ALL: "switched off by the operator for all ports; turn on with: highway on --all",
-        Off.POLICY: f"policy: {gate.off_text or 'no reason given'}",
+        Off.POLICY: f"policy: {port.policy or port.gate.off_text or 'no reason given'}",
         Off.LEASE: "highwayd has been away for too long (lease); start highwayd",
         Off.HOLD: "hold: another thread polls the port, OVS learns its flows anew",
         Off.DOWN: f"port {name} is down",
         Off.SWITCH: "no ovs-vswitchd, and highway-fail-mode is secure",
     }
-    return [text for bit, text in words.items() if off & bit]
+    return [text for bit, text in words.items() if port.off & bits & bit]
 
 
 def why_off(
@@ -157,13 +183,8 @@ def why_off(
             return f"port {name} was deleted"
     assert one is not None
     assert other is not None
-    if reasons := off_reasons(one):
+    if reasons := off_reasons(one) or off_reasons(other, _RECEIVER):
         return "; ".join(reasons)
-    lapsed = agent.away is not None and agent.away > LEASE
-    if lapsed and not one.gate.standalone:
-        return "highwayd has been away for too long (lease); start highwayd"
-    if other.gate.off_switch & Off.DOWN:
-        return f"port {receiver} is down"
     for port in (one, other):
         if not port.vnf.attached:
             return f"no VNF attached at {port.name}"
@@ -217,13 +238,14 @@ class Source:
 
     def view(self) -> View:
         """Read everything."""
-        ports = {name: _port_view(port) for name, port in sorted(self.ports.items())}
+        agent = ask_agent(self.rundir)
+        ports = {name: _port_view(port, agent) for name, port in sorted(self.ports.items())}
         links, _ = region.open_links(self._tag)
         views = []
         for link in links:
             with link:
                 views.append(_link_view(link))
-        return View(agent=ask_agent(self.rundir), ports=ports, links=tuple(views))
+        return View(agent=agent, ports=ports, links=tuple(views))
 
     def received(self) -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
         """Return packets and bytes by receiving end, of all links by id."""
@@ -235,15 +257,21 @@ class Source:
         return found
 
 
-def _port_view(port: PortRegion) -> PortView:
+def _port_view(port: PortRegion, agent: AgentView) -> PortView:
+    gate = port.gate()
+    told = agent.ports.get(port.name, {})
+    lapsed = agent.away is not None and agent.away > LEASE and not gate.standalone
     return PortView(
         name=port.name,
         region_id=port.region_id,
         n_queues=port.n_queues,
         switch=port.switch(),
-        gate=port.gate(),
+        gate=gate,
         vnf=port.vnf(),
         rules_to=Counter(port.live_peers()),
+        lapsed=lapsed,
+        policy=told.get("policy") or "",
+        wants=tuple(told.get("wants", ())),
     )
 
 
@@ -254,6 +282,7 @@ def _link_view(link: LinkRegion) -> LinkView:
         names=link.names,
         port_ids=link.port_ids,
         phase=link.phase,
+        checked=link.checked,
         closed=", ".join(closed),
         received=(link.received(0), link.received(1)),
     )

@@ -103,7 +103,8 @@ def _port_json(view: View, port: PortView, directions: list[Direction]) -> dict[
         "ofport": told.get("ofport"),
         "region_id": f"{port.region_id:016x}",
         "queues": port.n_queues,
-        "mode": "off" if off_reasons(port) else "auto",
+        "mode": "off" if off_reasons(port) else told.get("mode"),
+        "trust": told.get("trust"),
         "reasons": off_reasons(port),
         "switch": {
             "attached": port.switch.attached,
@@ -134,7 +135,12 @@ def _port_json(view: View, port: PortView, directions: list[Direction]) -> dict[
             "errors": port.vnf.errors,
         },
         "links": [
-            {"to": way.receiver, "state": way.state, "reason": way.reason}
+            {
+                "to": way.receiver,
+                "state": way.state,
+                "checked": way.checked,
+                "reason": way.reason,
+            }
             for way in directions
             if way.sender == port.name
         ],
@@ -161,11 +167,23 @@ def _port_lines(view: View, port: PortView, directions: list[Direction]) -> Iter
     else:
         yield f"{_INDENT}VNF: none attached"
     reasons = off_reasons(port)
-    yield f"{_INDENT}mode: " + (f"off ({'; '.join(reasons)})" if reasons else "auto")
+    yield f"{_INDENT}mode: " + (f"off ({'; '.join(reasons)})" if reasons else _mode(told))
     for way in directions:
         if way.sender == port.name:
             reason = f" ({way.reason})" if way.reason else ""
-            yield f"{_INDENT}link to {way.receiver}: {way.state}{reason}"
+            yield f"{_INDENT}link to {way.receiver}: {_state(way)}{reason}"
+
+
+def _mode(told: dict[str, Any]) -> str:
+    if not told.get("mode"):
+        return "not known"
+    return f"{told['mode']}, " + (
+        f"trust label {told['trust']}" if told.get("trust") else "no trust label"
+    )
+
+
+def _state(way: Direction) -> str:
+    return f"{way.state}, checked" if way.checked else way.state
 
 
 # links -----------------------------------------------------------------------------------------
@@ -213,6 +231,7 @@ def links(output: str, interval: float, rundir: Path | None) -> None:
                 "pps": round(pps, 1),
                 "bps": round(bps, 1),
                 "reason": way.reason,
+                "checked": way.checked,
                 "link_id": None if way.link_id is None else f"{way.link_id:016x}",
             }
             for way, pps, bps in rows
@@ -230,7 +249,7 @@ def links(output: str, interval: float, rundir: Path | None) -> None:
             [
                 way.sender,
                 way.receiver,
-                way.state,
+                _state(way),
                 way.rules,
                 way.packets,
                 way.bytes,

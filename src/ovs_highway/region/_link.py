@@ -81,6 +81,7 @@ class LinkRegion(Region):
         port_ids: tuple[int, int],
         n_queues: tuple[int, int],
         ring_size: int,
+        checked: bool = False,
         dirs: Sequence[Path] | None = None,
     ) -> LinkRegion:
         """Make the region of a new link, in huge pages where there are any, else in /dev/shm.
@@ -114,6 +115,7 @@ class LinkRegion(Region):
                     raw.ring_offset[end] = offset
                     offset += n_queues[end] * rings.stride
                 raw.phase = int(Phase.NEW)
+                raw.flags = shm.LINK_CHECKED if checked else 0
                 raw.created_ns = time.time_ns()
                 header.magic = shm.LINK_MAGIC
                 del raw, header
@@ -155,6 +157,11 @@ class LinkRegion(Region):
         if phase is Phase.ACTIVE and not self.raw.active_ns:
             self.raw.active_ns = time.time_ns()
         self.raw.phase = int(phase)
+
+    @property
+    def checked(self) -> bool:
+        """Whether receivers check what comes; for people, drivers go by LINK_ADD."""
+        return bool(self.raw.flags & shm.LINK_CHECKED)
 
     @property
     def created_ns(self) -> int:

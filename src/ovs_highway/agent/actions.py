@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the link reconciler is told, and what it answers: facts, actions, and status for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from ovs_highway import shm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ovs_highway.agent.policy import Terms
+    from ovs_highway.shm import Phase
+
+Pair: TypeAlias = tuple[str, str]
+"""Two ports, in order of their names: end 0 and end 1 of their link."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortFacts:
+    """What is known of a port at the moment.
+
+    Attributes:
+        switch: an ovs-vswitchd is connected.
+        vnf: number of the VNF's connection, None without one.
+        started: that VNF has attached the region and started.
+        wants: rules in force by the peer's region id.
+        forbidden: why the port may have no links, None if it may.
+        terms: on which terms the database lets it have links; None: that is not known (yet).
+    """
+
+    name: str
+    region_id: int
+    n_queues: int = 1
+    ring_size: int = shm.MIN_RING_SIZE
+    switch: bool = True
+    vnf: int | None = None
+    started: bool = False
+    wants: Mapping[int, int] = field(default_factory=dict)
+    forbidden: str | None = None
+    terms: Terms | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Make:
+    """Make the region of a link; then call `made` or `failed`."""
+
+    link_id: int
+    pair: Pair
+    port_ids: tuple[int, int]
+    n_queues: tuple[int, int]
+    ring_size: int
+    checked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Add:
+    """Send LINK_ADD to one end."""
+
+    link_id: int
+    end: int
+    port: str
+    checked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """Send LINK_UPDATE to one end."""
+
+    link_id: int
+    end: int
+    port: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remove:
+    """Send LINK_REMOVE to one end."""
+
+    link_id: int
+    end: int
+    port: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPhase:
+    """Store the phase in the link's region."""
+
+    link_id: int
+    pair: Pair
+    phase: Phase
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlink:
+    """Remove the region of a link."""
+
+    link_id: int
+    pair: Pair
+    text: str
+
+
+Action: TypeAlias = Make | Add | Update | Remove | SetPhase | Unlink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkStatus:
+    """A pair for people: its link's phase, or why there is none."""
+
+    pair: Pair
+    link_id: int | None
+    phase: str
+    reason: str
+    checked: bool = False
