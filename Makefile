@@ -8,7 +8,7 @@ SETUP = $(or $(PYTHON),$(error python3 >= 3.11 is missing; as root: apt-get inst
 VENV = .venv/bin
 PYTEST = $(VENV)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: setup venv build demo test test-unit test-long lint types check bench-quick install uninstall clean
+.PHONY: setup venv build demo test test-unit test-long lint types check bench-quick bench-switchover install uninstall clean
 
 setup:
 	@$(SETUP) all
@@ -43,6 +43,9 @@ check:
 
 bench-quick: setup
 	$(VENV)/highway bench quick --json build/bench-quick.json
+
+bench-switchover: setup
+	$(VENV)/highway bench switchover --json build/bench-switchover.json
 
 install:
 	@$(SETUP) install

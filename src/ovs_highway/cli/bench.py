@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ovs_highway.bench import quick as suite
+from ovs_highway.bench import switchover as changes
 from ovs_highway.bench.record import check_writable, write_json
 from ovs_highway.bench.schedule import MIN_ROUNDS
 from ovs_highway.cli.table import print_table
-from ovs_highway.errors import SetupError
+from ovs_highway.errors import CommandError, SetupError
 
 if TYPE_CHECKING:
     from ovs_highway.bench.quick import Sample
     from ovs_highway.bench.schedule import Turn
 
 _SECONDS: Final = 2.0
+_LONG: Final = 10
 
 
 @click.group()
@@ -65,6 +67,58 @@ def quick(path: Path | None, rounds: int, seconds: float) -> None:
     if path is not None:
         write_json(path, result)
         click.echo(f"raw results: {path}", err=True)
+
+
+@bench.command()
+@click.option(
+    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
+)
+@click.option(
+    "--packets",
+    type=click.IntRange(min=1),
+    default=100_000_000,
+    show_default=True,
+    help="Packets at least.",
+)
+@click.option(
+    "--switchovers",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Changes of channel of each kind at least.",
+)
+@click.option("--long", is_flag=True, help="Ten times as much.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of changes and frame sizes.")
+def switchover(path: Path | None, packets: int, switchovers: int, long: bool, seed: int) -> None:
+    """Whether changes of channel lose, double or reorder packets, under full load.
+
+    Takes a private switch, as 'highway sandbox' does, and some minutes. A tenth of it is repeated
+    with the order switched off ("naive"), where the test has to find packets that were overtaken.
+    Needs a source tree with what 'make build' builds. Fails if packets were lost, doubled or
+    reordered, or if the naive run shows nothing.
+    """
+    if os.geteuid() != 0:
+        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
+    if path is not None:
+        check_writable(path)
+    factor = _LONG if long else 1
+    result = changes.run(
+        packets=packets * factor,
+        switchovers=switchovers * factor,
+        seed=seed,
+        tell=lambda text: click.echo(text, err=True),
+    )
+    names = ("switchovers", "packets", "lost", "doubled", "reordered", "refused", "longest_gap_us")
+    rows = [
+        [label, *(run[name] for name in names)]
+        for label, run in (("ordered", result), ("naive", result["naive"]))
+    ]
+    print_table(["", *(name.replace("_", " ") for name in names)], rows)
+    if path is not None:
+        write_json(path, result)
+        click.echo(f"raw results: {path}", err=True)
+    if found := changes.faults(result):
+        raise CommandError(f"{'; '.join(found)}; see the notes in the JSON file, and run it again")
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -344,7 +344,7 @@ class Traffic:
     def send(self, port: int = 0, **plan: object) -> None:
         """Begin to send; the keys of `plan` are those of the command, lists are joined.
 
-        `window=N`: no more than N packets are under way to receivers of this very program.
+        `window=N`: no more than N packets of a queue are under way to ports of this very program.
         """
         words = [f"{key}={_joined(value)}" for key, value in plan.items()]
         self.command(" ".join(["send", str(port), *words]))

@@ -146,8 +146,8 @@ go_on_sending(struct port *port)
 	for (q = 0; q < port->n_txq; q++) {
 		port->tx[q].began = port->tx[q].packets;
 		port->tx[q].began_tsc = rte_rdtsc();
+		port->tx[q].arrived_tsc = 0;
 	}
-	port->arrived_tsc = 0;
 	__atomic_store_n(&port->sending, true, __ATOMIC_RELEASE);
 }
 

@@ -13,6 +13,13 @@
 #include "traffic.h"
 
 static struct stream *streams[MAX_PORTS][MAX_SOURCES][MAX_CLASSES][MAX_QUEUES];
+static struct rhythm rhythms[MAX_SOURCES][MAX_CLASSES][MAX_QUEUES];
+
+const struct rhythm *
+receive_rhythm(struct stream_id id)
+{
+	return &rhythms[id.source][id.class][id.queue];
+}
 
 struct stream *
 receive_stream(uint16_t port, struct stream_id id)
@@ -37,7 +44,7 @@ find_stream(uint16_t port, struct stream_id id)
 }
 
 uint64_t
-receive_from(uint8_t source)
+receive_from(uint8_t source, uint16_t queue)
 {
 	uint64_t sum = 0;
 	unsigned int p;
@@ -45,7 +52,7 @@ receive_from(uint8_t source)
 
 	for (p = 0; p < n_ports; p++) {
 		for (q = 0; q < ports[p].n_rxq; q++)
-			sum += traffic_read(&ports[p].rx[q].from[source]);
+			sum += traffic_read(&ports[p].rx[q].from[source][queue]);
 	}
 	return sum;
 }
@@ -54,15 +61,7 @@ receive_from(uint8_t source)
 void
 receive_forget_gaps(void)
 {
-	struct stream **all = &streams[0][0][0][0];
-	size_t i;
-
-	for (i = 0; i < sizeof(streams) / sizeof(*all); i++) {
-		if (all[i] != NULL) {
-			all[i]->last_tsc = 0;
-			all[i]->longest_gap = 0;
-		}
-	}
+	memset(rhythms, 0, sizeof(rhythms));
 }
 
 /* ------------------------------------------------------------------------ order and number --- */
@@ -122,7 +121,7 @@ note_number(struct rx_queue *rxq, struct stream *s, uint64_t number, uint32_t le
 	set_seen(s, number, true);
 	traffic_add(&s->received, 1);
 	traffic_add(&s->bytes, length);
-	traffic_add(&rxq->from[s->id.source], 1);
+	traffic_add(&rxq->from[s->id.source][s->id.queue], 1);
 }
 
 /* ----------------------------------------------------------------------------------- mbufs --- */
@@ -173,6 +172,16 @@ note_shape(struct rx_queue *rxq, const struct rte_mbuf *mbuf)
 /* ---------------------------------------------------------------------------------- bursts --- */
 
 static void
+keep_time(struct rhythm *rhythm, uint64_t number, uint64_t now)
+{
+	if (rhythm->last_tsc != 0 && now - rhythm->last_tsc > rhythm->longest_gap) {
+		rhythm->longest_gap = now - rhythm->last_tsc;
+		rhythm->longest_gap_at = number;
+	}
+	rhythm->last_tsc = now;
+}
+
+static void
 check(struct rx_queue *rxq, const struct rte_mbuf *mbuf, uint64_t now)
 {
 	uint32_t length = mbuf->pkt_len;
@@ -208,11 +217,7 @@ check(struct rx_queue *rxq, const struct rte_mbuf *mbuf, uint64_t now)
 			tell(rxq, s, "misdirected", number);
 		traffic_add(&s->misdirected, 1);
 	}
-	if (s->last_tsc != 0 && now - s->last_tsc > s->longest_gap) {
-		s->longest_gap = now - s->last_tsc;
-		s->longest_gap_at = number;
-	}
-	s->last_tsc = now;
+	keep_time(&rhythms[id.source][id.class][id.queue], number, now);
 	note_number(rxq, s, number, length);
 }
 

@@ -58,7 +58,7 @@ microseconds(uint64_t cycles)
 static void
 put_tx(FILE *out, const struct port *port)
 {
-	uint64_t packets = 0, bytes = 0, refused = 0, nombuf = 0, pending = 0;
+	uint64_t packets = 0, bytes = 0, refused = 0, nombuf = 0, pending = 0, off = 0;
 	const char *comma = "";
 	unsigned int c;
 	uint16_t q;
@@ -69,6 +69,7 @@ put_tx(FILE *out, const struct port *port)
 		refused += traffic_read(&port->tx[q].refused);
 		nombuf += traffic_read(&port->tx[q].nombuf);
 		pending += port->tx[q].n_pending;
+		off += traffic_read(&port->tx[q].written_off);
 	}
 	fputs("\"tx\": {", out);
 	put_number(out, "sent", packets);
@@ -76,7 +77,7 @@ put_tx(FILE *out, const struct port *port)
 	put_number(out, "refused", refused);
 	put_number(out, "nombuf", nombuf);
 	put_number(out, "pending", pending);
-	put_number(out, "written_off", traffic_read(&port->written_off));
+	put_number(out, "written_off", off);
 	fputs("\"streams\": [", out);
 	for (q = 0; q < port->n_txq; q++) {
 		for (c = 0; c < MAX_CLASSES; c++) {
@@ -95,6 +96,8 @@ put_tx(FILE *out, const struct port *port)
 static void
 put_stream(FILE *out, const struct stream *s)
 {
+	const struct rhythm *rhythm = receive_rhythm(s->id);
+
 	fprintf(out, "{\"source\": %u, \"class\": %u, \"queue\": %u, ", s->id.source, s->id.class,
 		s->id.queue);
 	put_number(out, "received", traffic_read(&s->received));
@@ -103,8 +106,8 @@ put_stream(FILE *out, const struct stream *s)
 	put_number(out, "reordered", traffic_read(&s->reordered));
 	put_number(out, "misdirected", traffic_read(&s->misdirected));
 	put_number(out, "next", traffic_read(&s->next));
-	fprintf(out, "\"longest_gap_us\": %.1f, ", microseconds(traffic_read(&s->longest_gap)));
-	fprintf(out, "\"longest_gap_at\": %" PRIu64 "}", traffic_read(&s->longest_gap_at));
+	fprintf(out, "\"longest_gap_us\": %.1f, ", microseconds(rhythm->longest_gap));
+	fprintf(out, "\"longest_gap_at\": %" PRIu64 "}", rhythm->longest_gap_at);
 }
 
 static void

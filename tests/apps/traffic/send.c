@@ -104,36 +104,31 @@ make_frame(struct tx_queue *txq, const struct plan *plan, uint8_t class)
 
 /* How many more the window lets go. What has not come for long is taken for lost. */
 static uint64_t
-window_left(struct port *port, const struct tx_queue *txq)
+window_left(struct tx_queue *txq, const struct port *port)
 {
-	uint64_t sent = 0, arrived = receive_from(port->source), off, now;
-	uint16_t q;
+	uint64_t arrived = receive_from(port->source, txq->queue), now;
+	uint64_t limit = arrived + txq->written_off + port->plan.window;
 
 	if (port->plan.window == 0)
 		return UINT64_MAX;
-	for (q = 0; q < port->n_txq; q++)
-		sent += traffic_read(&port->tx[q].packets) + port->tx[q].n_pending;
-	off = traffic_read(&port->written_off);
-	if (sent < arrived + off + port->plan.window)
-		return arrived + off + port->plan.window - sent;
-	if (txq->queue != (uint16_t)__builtin_ctz(port->plan.queues))
-		return 0;
+	if (txq->packets < limit)
+		return limit - txq->packets;
 	now = rte_rdtsc();
-	if (arrived != port->arrived || port->arrived_tsc == 0) {
-		port->arrived = arrived;
-		port->arrived_tsc = now;
-	} else if (now - port->arrived_tsc > WRITE_OFF_S * rte_get_tsc_hz()) {
-		traffic_add(&port->written_off, sent - arrived - off);
-		port->arrived_tsc = now;
+	if (arrived != txq->arrived || txq->arrived_tsc == 0) {
+		txq->arrived = arrived;
+		txq->arrived_tsc = now;
+	} else if (now - txq->arrived_tsc > WRITE_OFF_S * rte_get_tsc_hz()) {
+		traffic_add(&txq->written_off, txq->packets - arrived - txq->written_off);
+		txq->arrived_tsc = now;
 	}
 	return 0;
 }
 
 static uint64_t
-may_send(struct port *port, const struct tx_queue *txq)
+may_send(struct tx_queue *txq, const struct port *port)
 {
 	const struct plan *plan = &port->plan;
-	uint64_t left = window_left(port, txq), sent = txq->packets - txq->began;
+	uint64_t left = window_left(txq, port), sent = txq->packets - txq->began;
 
 	if (plan->count != 0)
 		left = RTE_MIN(left, plan->count - RTE_MIN(sent, plan->count));
@@ -147,10 +142,10 @@ may_send(struct port *port, const struct tx_queue *txq)
 }
 
 static void
-make_burst(struct tx_queue *txq, struct port *port)
+make_burst(struct tx_queue *txq, const struct port *port)
 {
 	const struct plan *plan = &port->plan;
-	uint64_t left = RTE_MIN(may_send(port, txq), (uint64_t)settings.burst);
+	uint64_t left = RTE_MIN(may_send(txq, port), (uint64_t)settings.burst);
 
 	while (txq->n_pending < left) {
 		uint8_t class = plan->classes[txq->turn];
@@ -182,7 +177,7 @@ take_back(struct tx_queue *txq)
 bool
 send_some(struct tx_queue *txq)
 {
-	struct port *port = &ports[txq->port];
+	const struct port *port = &ports[txq->port];
 	uint32_t lengths[MAX_BURST];
 	uint16_t taken, i;
 	uint64_t bytes = 0;

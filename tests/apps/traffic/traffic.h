@@ -93,7 +93,7 @@ struct plan {
 	struct size_range sizes[MAX_SIZES];
 	unsigned int n_sizes;
 	unsigned int segments;	/**< at most so many per frame */
-	uint64_t window;	/**< at most so many under way to receivers here; 0 = any */
+	uint64_t window;	/**< at most so many of a queue under way to receivers here */
 	uint64_t rate;		/**< frames per second and queue; 0 = any */
 	uint64_t count;		/**< frames per queue; 0 = without end */
 	uint32_t queues;	/**< bit per queue that sends */
@@ -110,6 +110,9 @@ struct tx_queue {
 	uint64_t refused;	/**< offered and not taken; offered again, they count again */
 	uint64_t nombuf;
 	uint64_t random;
+	uint64_t written_off;	/**< the window does not wait for them any more */
+	uint64_t arrived;	/**< at the last progress of the window */
+	uint64_t arrived_tsc;
 	uint64_t began;		/**< `packets` when the plan began */
 	uint64_t began_tsc;
 	unsigned int turn;
@@ -131,10 +134,14 @@ struct stream {
 	uint64_t doubled;
 	uint64_t reordered;	/**< behind one with a higher number */
 	uint64_t misdirected;	/**< in another queue than sender queue mod n */
-	uint64_t last_tsc;
-	uint64_t longest_gap;	/**< in tsc cycles, between two frames */
-	uint64_t longest_gap_at; /**< number of the frame behind it */
 	uint64_t seen[SEEN_WINDOW / 64];
+};
+
+/** When a stream's frames have arrived, at whatever port. */
+struct rhythm {
+	uint64_t last_tsc;	/**< 0 = nothing yet */
+	uint64_t longest_gap;	/**< cycles between two frames */
+	uint64_t longest_gap_at; /**< number of the frame behind it */
 };
 
 /** What an mbuf says apart from its data; one for both channels, if they are alike. */
@@ -158,7 +165,7 @@ struct rx_queue {
 	uint64_t bad_mbuf;	/**< lengths, segments or reference counts that cannot be */
 	uint64_t multi_segment;
 	uint64_t forwarded;
-	uint64_t from[MAX_SOURCES]; /**< checked frames without doubles */
+	uint64_t from[MAX_SOURCES][MAX_QUEUES]; /**< sound frames without doubles */
 	struct shape shapes[MAX_SHAPES];
 	uint64_t shape_packets[MAX_SHAPES];
 	unsigned int n_shapes;
@@ -168,9 +175,10 @@ struct rx_queue {
 
 bool receive_some(struct rx_queue *rxq);
 void receive_forget_gaps(void);
+const struct rhythm *receive_rhythm(struct stream_id id);
 struct stream *receive_stream(uint16_t port, struct stream_id id);
-/** Checked frames of one source that have arrived at any port of this program. */
-uint64_t receive_from(uint8_t source);
+/** Sound frames of one sender queue that have arrived at any port of this program. */
+uint64_t receive_from(uint8_t source, uint16_t queue);
 
 /* ----------------------------------------------------------------------------------- ports --- */
 
@@ -184,9 +192,6 @@ struct port {
 	bool sending;		/**< new frames are made; atomic */
 	int forward_to;		/**< port, -1 = what comes is checked */
 	struct plan plan;
-	uint64_t written_off;	/**< given up by the window */
-	uint64_t arrived;	/**< at the last progress of the window */
-	uint64_t arrived_tsc;
 	struct tx_queue tx[MAX_QUEUES];
 	struct rx_queue rx[MAX_QUEUES];
 };
