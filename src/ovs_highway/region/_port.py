@@ -64,6 +64,7 @@ class VnfState:
     started: bool
     n_rxq: int
     n_txq: int
+    ack: int
     pid: int
     abi_version: int
     max_frame: int
@@ -181,6 +182,7 @@ class PortRegion(Region):
             started=bool(raw.started),
             n_rxq=min(int(raw.n_rxq), shm.MAX_QUEUES),
             n_txq=min(int(raw.n_txq), shm.MAX_QUEUES),
+            ack=int(raw.ack),
             pid=int(raw.pid),
             abi_version=int(raw.abi_version),
             max_frame=int(raw.max_frame),
@@ -191,6 +193,11 @@ class PortRegion(Region):
     def live_peers(self) -> list[int]:
         """Return the peer's region id of each rule in force."""
         table = self._copy("struct highway_rule", self._rules_offset, self.n_rules)
+        return [int(rule.peer_id) for rule in table if rule.live]
+
+    def inbound_peers(self) -> list[int]:
+        """Return the sender's region id of each inbound rule in force."""
+        table = self._copy("struct highway_rule", self._in_rules_offset, self.n_rules)
         return [int(rule.peer_id) for rule in table if rule.live]
 
     def rules(self, *, ended: bool = False) -> list[Rule]:
