@@ -29,6 +29,7 @@
 #include "highway_class.h"
 #include "highway_logs.h"
 #include "highway_msg.h"
+#include "highway_pattern.h"
 #include "highway_region.h"
 #include "highway_ring.h"
 #include "highway_shm.h"
@@ -406,7 +407,6 @@ extern const struct rte_flow_ops highway_flow_ops;
 void highway_flow_drop_all(struct highway_port *port);
 void highway_flow_peer_changed(uint64_t peer_id);
 void highway_flow_peer_gone(uint64_t peer_id);
-
 bool highway_flow_acknowledged(const struct highway_port *port, uint32_t change);
 void highway_flow_copy_again(uint64_t peer_id);
 
@@ -416,10 +416,6 @@ int highway_inbound_add(struct highway_port *port, const struct highway_port *so
 			const struct highway_rule *rule);
 void highway_inbound_end(struct highway_port *port, uint32_t slot, uint32_t change);
 void highway_inbound_tick(struct highway_port *port);
-
-/* highway_pattern.c */
-int highway_pattern_parse(const struct rte_flow_item *items, struct highway_key *key,
-			  struct highway_key *mask, bool *usable);
 
 /* highway_account.c */
 void highway_account_start(struct highway_port *port, uint32_t slot);
