@@ -38,7 +38,6 @@
 
 #define HIGHWAY_VLAN_PRESENT RTE_BE16(0x1000)
 #define HIGHWAY_FIRST_ETHER_TYPE 0x600	/* below: a length, and an LLC frame */
-#define HIGHWAY_MAX_PADDING 255		/* OVS takes more behind the IP length for an error */
 #define HIGHWAY_ETH_LEN 14
 #define HIGHWAY_TAG_LEN 4
 #define HIGHWAY_IPV4_LEN 20
@@ -130,8 +129,7 @@ highway_extract_ipv4(const uint8_t *l3, uint32_t size, uint32_t readable,
 		return false;
 	header_len = (l3[0] & 0xf) * 4U;
 	total_len = rte_be_to_cpu_16(highway_load16(l3 + 2));
-	if (unlikely(header_len < HIGHWAY_IPV4_LEN || header_len > total_len ||
-		     total_len > size || size - total_len > HIGHWAY_MAX_PADDING))
+	if (unlikely(header_len < HIGHWAY_IPV4_LEN || header_len > total_len || total_len > size))
 		return false;
 	/* One datagram's fragments fall into two classes: all of them take the normal way. */
 	if (unlikely((highway_load16(l3 + 6) & RTE_BE16(0x3fff)) != 0))
@@ -164,20 +162,15 @@ highway_extract_ipv6(const uint8_t *l3, uint32_t size, uint32_t readable,
 	if (readable < HIGHWAY_IPV6_LEN || (l3[0] >> 4) != 6)
 		return false;
 	payload_len = rte_be_to_cpu_16(highway_load16(l3 + 4));
-	if (payload_len > size - HIGHWAY_IPV6_LEN ||
-	    size - HIGHWAY_IPV6_LEN - payload_len > HIGHWAY_MAX_PADDING)
+	if (payload_len > size - HIGHWAY_IPV6_LEN)
 		return false;
+	/* What OVS looks behind; any other value is the protocol to it. */
 	switch (l3[6]) {
 	case IPPROTO_HOPOPTS:
 	case IPPROTO_ROUTING:
 	case IPPROTO_FRAGMENT:
-	case IPPROTO_ESP:
 	case IPPROTO_AH:
-	case IPPROTO_NONE:
 	case IPPROTO_DSTOPTS:
-	case 135: /* mobility */
-	case 139: /* host identity */
-	case 140: /* shim6 */
 		return false;
 	}
 	w2 |= (uint64_t)l3[6] << HIGHWAY_W2_PROTO |
@@ -217,7 +210,6 @@ highway_extract_plain(const struct rte_mbuf *mbuf, uint64_t *w1, uint64_t *w2)
 	total_len = rte_be_to_cpu_16(highway_load16(l3 + 2));
 	if (unlikely(*w1 >> 32 != RTE_BE16(RTE_ETHER_TYPE_IPV4) || l3[0] != 0x45 ||
 		     total_len < HIGHWAY_IPV4_LEN || total_len > size ||
-		     size - total_len > HIGHWAY_MAX_PADDING ||
 		     (highway_load16(l3 + 6) & RTE_BE16(0x3fff)) != 0))
 		return false;
 	*w2 = (uint64_t)l3[9] << HIGHWAY_W2_PROTO | (uint64_t)l3[1] << HIGHWAY_W2_TOS |
