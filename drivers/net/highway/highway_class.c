@@ -3,31 +3,23 @@
  */
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <rte_common.h>
 #include <rte_malloc.h>
 
 #include "highway_class.h"
+#include "highway_region.h"
 
-static struct highway_class_group *
-group_of(struct highway_classifier *c, const struct highway_key *mask)
-{
-	struct highway_class_group *group;
-	uint32_t i;
-
-	for (i = 0; i < c->n_groups; i++) {
-		if (memcmp(&c->groups[i].mask, mask, sizeof(*mask)) == 0)
-			return &c->groups[i];
-	}
-	group = &c->groups[c->n_groups++];
-	group->mask.key = *mask;
-	for (i = 0; i < HIGHWAY_KEY_WORDS; i++) {
-		if (group->mask.words[i] != 0)
-			group->used[group->n_used++] = (uint8_t)i;
-	}
-	return group;
-}
+/** While a classifier is built: which rule is of which group. */
+struct grouping {
+	uint32_t *group_of;	/**< per rule */
+	uint32_t *sizes;	/**< rules per group */
+	uint32_t *heads;	/**< per group: a rule of it, by whose mask it is known */
+	uint32_t *buckets;	/**< hash table of the masks: index of a group + 1 */
+	uint32_t bucket_mask;
+};
 
 static enum highway_class_depth
 mask_depth(const struct highway_key *m)
@@ -56,80 +48,191 @@ is_plain(const struct highway_class_group *group)
 	       group->n_rules <= HIGHWAY_FEW_RULES;
 }
 
+static uint64_t
+mask_hash(const struct highway_classifier *c, const struct highway_key *mask)
+{
+	union highway_key_words key = { .key = *mask };
+	uint64_t hash = c->secret;
+	int i;
+
+	for (i = 0; i < HIGHWAY_KEY_WORDS; i++)
+		hash = highway_mix(hash ^ key.words[i], c->multiplier);
+	return hash;
+}
+
+/* Tell rules of different masks apart; counts the groups. */
+static void
+group_rules(struct highway_classifier *c, struct grouping *g, const struct highway_key *masks)
+{
+	uint32_t i, at, group;
+
+	for (i = 0; i < c->n_rules; i++) {
+		for (at = (uint32_t)mask_hash(c, &masks[i]) & g->bucket_mask; g->buckets[at] != 0;
+		     at = (at + 1) & g->bucket_mask) {
+			group = g->buckets[at] - 1;
+			if (memcmp(&masks[g->heads[group]], &masks[i], sizeof(*masks)) == 0)
+				break;
+		}
+		if (g->buckets[at] == 0) {
+			g->heads[c->n_groups] = i;
+			g->buckets[at] = ++c->n_groups;
+		}
+		group = g->buckets[at] - 1;
+		g->group_of[i] = group;
+		g->sizes[group]++;
+	}
+}
+
+static uint32_t
+bucket_count(uint32_t n_rules)
+{
+	return n_rules <= HIGHWAY_FEW_RULES ? 0 : rte_align32pow2(n_rules * 4);
+}
+
+static void
+begin_group(struct highway_class_group *group, const struct highway_key *mask, uint32_t first,
+	    uint64_t *buckets, uint32_t n_buckets)
+{
+	uint8_t i;
+
+	group->mask.key = *mask;
+	for (i = 0; i < HIGHWAY_KEY_WORDS; i++) {
+		if (group->mask.words[i] != 0)
+			group->used[group->n_used++] = i;
+	}
+	group->first = first;
+	group->buckets = buckets;
+	group->bucket_mask = n_buckets - 1;
+}
+
+/* Memory for all of it, and the groups, which have no rules yet. */
+static int
+lay_out(struct highway_classifier *c, const struct grouping *g, const struct highway_key *masks)
+{
+	size_t rules_len = c->n_rules * sizeof(*c->rules);
+	size_t groups_len = RTE_ALIGN_CEIL(c->n_groups * sizeof(*c->groups), sizeof(uint64_t));
+	size_t n_buckets = 0;
+	uint64_t *buckets;
+	uint32_t i, first = 0;
+
+	for (i = 0; i < c->n_groups; i++)
+		n_buckets += bucket_count(g->sizes[i]);
+	c->rules = rte_zmalloc("highway_rules",
+			       rules_len + groups_len + n_buckets * sizeof(*buckets),
+			       RTE_CACHE_LINE_SIZE);
+	if (c->rules == NULL)
+		return -ENOMEM;
+	c->groups = RTE_PTR_ADD(c->rules, rules_len);
+	buckets = RTE_PTR_ADD(c->groups, groups_len);
+	for (i = 0; i < c->n_groups; i++) {
+		begin_group(&c->groups[i], &masks[g->heads[i]], first, buckets,
+			    bucket_count(g->sizes[i]));
+		first += g->sizes[i];
+		buckets += bucket_count(g->sizes[i]);
+	}
+	return 0;
+}
+
+/* The same pattern to different peers: no frame can be sent by it. */
+static void
+agree(struct highway_class_rule *rule, struct highway_class_rule *other)
+{
+	if (rule->link != other->link) {
+		rule->link = HIGHWAY_CLASS_CONFLICT;
+		other->link = HIGHWAY_CLASS_CONFLICT;
+	}
+}
+
 static void
 insert(struct highway_classifier *c, struct highway_class_group *group, uint32_t index)
 {
 	struct highway_class_rule *rule = &c->rules[index], *other;
-	uint32_t at = highway_group_hash(group, rule->match.words) & group->bucket_mask;
+	uint64_t hash, bucket;
+	uint32_t at;
 
-	for (; group->buckets[at] != 0; at = (at + 1) & group->bucket_mask) {
-		other = &c->rules[group->buckets[at] - 1];
-		/* The same pattern twice, to different peers: no frame is short enough. */
-		if (other->link != rule->link &&
-		    highway_group_equal(group, other->match.words, rule)) {
-			other->max_frame = 0;
-			rule->max_frame = 0;
+	if (group->bucket_mask == UINT32_MAX) {
+		for (other = &c->rules[group->first]; other != rule; other++) {
+			if (highway_group_equal(group, other->match.words, rule))
+				agree(rule, other);
+		}
+		return;
+	}
+	hash = highway_group_hash(c, group, rule->match.words);
+	for (at = (uint32_t)hash & group->bucket_mask; (bucket = group->buckets[at]) != 0;
+	     at = (at + 1) & group->bucket_mask) {
+		other = &c->rules[(uint32_t)bucket - 1];
+		if (highway_group_equal(group, other->match.words, rule)) {
+			agree(rule, other);
+			return;
 		}
 	}
-	group->buckets[at] = index + 1;
+	group->buckets[at] = (hash >> 32) << 32 | (index + 1);
+}
+
+static int
+build(struct highway_classifier *c, struct grouping *g, const struct highway_class_rule *rules,
+      const struct highway_key *masks)
+{
+	struct highway_class_group *group;
+	uint32_t i;
+	int ret;
+
+	group_rules(c, g, masks);
+	ret = lay_out(c, g, masks);
+	if (ret != 0)
+		return ret;
+	/* Each group's rules side by side. */
+	for (i = 0; i < c->n_rules; i++) {
+		group = &c->groups[g->group_of[i]];
+		c->rules[group->first + group->n_rules] = rules[i];
+		insert(c, group, group->first + group->n_rules);
+		group->n_rules++;
+	}
+	c->plain = c->n_groups <= HIGHWAY_FEW_GROUPS;
+	for (i = 0; i < c->n_groups; i++) {
+		c->depth = RTE_MAX(c->depth, mask_depth(&c->groups[i].mask.key));
+		c->plain = c->plain && is_plain(&c->groups[i]);
+	}
+	return 0;
 }
 
 int
 highway_classifier_build(struct highway_classifier *c, const struct highway_class_rule *rules,
 			 const struct highway_key *masks, uint32_t n)
 {
-	struct highway_class_group *group;
-	uint32_t i, size, first = 0;
+	struct grouping g;
+	uint32_t *scratch, n_buckets;
+	int ret;
 
 	memset(c, 0, sizeof(*c));
 	if (n == 0)
 		return 0;
-	c->rules = rte_calloc("highway_rules", n, sizeof(*c->rules), RTE_CACHE_LINE_SIZE);
-	c->groups = rte_calloc("highway_groups", n, sizeof(*c->groups), RTE_CACHE_LINE_SIZE);
-	if (c->rules == NULL || c->groups == NULL)
-		goto no_memory;
 	c->n_rules = n;
-	for (i = 0; i < n; i++) {
-		group_of(c, &masks[i])->n_rules++;
-		c->depth = RTE_MAX(c->depth, mask_depth(&masks[i]));
+	c->secret = highway_random_id();
+	c->multiplier = highway_random_id() | 1;
+	n_buckets = rte_align32pow2(n * 2);
+	scratch = calloc(3 * (size_t)n + n_buckets, sizeof(*scratch));
+	if (scratch == NULL) {
+		c->n_rules = 0;
+		return -ENOMEM;
 	}
-	c->plain = c->n_groups <= HIGHWAY_FEW_GROUPS;
-	for (i = 0; i < c->n_groups; i++) {
-		group = &c->groups[i];
-		group->first = first;
-		first += group->n_rules;
-		c->plain = c->plain && is_plain(group);
-		size = rte_align32pow2(RTE_MAX(group->n_rules * 2, 4U));
-		group->bucket_mask = size - 1;
-		group->buckets = rte_calloc("highway_buckets", size, sizeof(uint32_t),
-					    RTE_CACHE_LINE_SIZE);
-		if (group->buckets == NULL)
-			goto no_memory;
-	}
-	/* Each group's rules side by side: n_rules counts up again while they come in. */
-	for (i = 0; i < c->n_groups; i++)
-		c->groups[i].n_rules = 0;
-	for (i = 0; i < n; i++) {
-		group = group_of(c, &masks[i]);
-		c->rules[group->first + group->n_rules] = rules[i];
-		insert(c, group, group->first + group->n_rules);
-		group->n_rules++;
-	}
-	return 0;
-
-no_memory:
-	highway_classifier_free(c);
-	return -ENOMEM;
+	g = (struct grouping){
+		.group_of = scratch,
+		.sizes = scratch + n,
+		.heads = scratch + 2 * (size_t)n,
+		.buckets = scratch + 3 * (size_t)n,
+		.bucket_mask = n_buckets - 1,
+	};
+	ret = build(c, &g, rules, masks);
+	free(scratch);
+	if (ret != 0)
+		highway_classifier_free(c);
+	return ret;
 }
 
 void
 highway_classifier_free(struct highway_classifier *c)
 {
-	uint32_t i;
-
-	for (i = 0; c->groups != NULL && i < c->n_groups; i++)
-		rte_free(c->groups[i].buckets);
-	rte_free(c->groups);
 	rte_free(c->rules);
 	memset(c, 0, sizeof(*c));
 }

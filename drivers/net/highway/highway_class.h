@@ -15,7 +15,6 @@
 #include <stdint.h>
 
 #include <rte_branch_prediction.h>
-#include <rte_hash_crc.h>
 
 #include "highway_shm.h"
 
@@ -27,6 +26,14 @@ union highway_key_words {
 	uint64_t words[HIGHWAY_KEY_WORDS];
 };
 
+/** What stands in highway_class_rule.link where there is no link slot. */
+enum highway_class_no_link {
+	/** Nothing can be sent by this rule now; it is here for rules that disagree with it */
+	HIGHWAY_CLASS_UNLINKED = UINT8_MAX,
+	/** Rules of the same pattern disagree; set by highway_classifier_build() */
+	HIGHWAY_CLASS_CONFLICT
+};
+
 /** A rule as a sender keeps it. */
 struct highway_class_rule {
 	union highway_key_words match; /**< masked */
@@ -36,16 +43,19 @@ struct highway_class_rule {
 	uint64_t born;		/**< version of the first view that had the rule on this link */
 	uint32_t slot;
 	uint32_t max_frame;	/**< bytes */
-	uint32_t link;		/**< link slot */
+	uint32_t link;		/**< link slot, or enum highway_class_no_link */
 };
 
-/** The rules of one mask. */
+/**
+ * The rules of one mask. A bucket holds the upper half of its key's hash and the rule's index + 1,
+ * or 0. Open addressing, at most a quarter full, each pattern once. Few rules have no buckets.
+ */
 struct highway_class_group {
 	union highway_key_words mask;
 	uint32_t n_rules;
 	uint32_t first;		/**< index of the first; the others of the group follow */
-	uint32_t bucket_mask;	/**< number of buckets - 1 */
-	uint32_t *buckets;	/**< index into rules + 1, or 0; open addressing */
+	uint64_t *buckets;
+	uint32_t bucket_mask;	/**< number of buckets - 1; UINT32_MAX if there are none */
 	uint8_t n_used;		/**< words of the mask that are not 0 ... */
 	uint8_t used[HIGHWAY_KEY_WORDS]; /**< ... and which */
 };
@@ -62,6 +72,8 @@ struct highway_classifier {
 	uint32_t n_groups;
 	enum highway_class_depth depth;
 	bool plain;		/**< few rules, and only on what words 1 and 2 of a key say */
+	/** Random, so that nobody can choose addresses and ports whose hashes are equal */
+	uint64_t secret, multiplier;
 	struct highway_class_rule *rules;
 	struct highway_class_group *groups;
 };
@@ -75,18 +87,29 @@ int highway_classifier_build(struct highway_classifier *classifier,
 			     const struct highway_key *masks, uint32_t n);
 void highway_classifier_free(struct highway_classifier *classifier);
 
-static inline uint32_t
-highway_group_hash(const struct highway_class_group *group, const uint64_t *words)
+/** Both halves of a product: each bit of the result depends on every bit of the arguments. */
+static inline uint64_t
+highway_mix(uint64_t a, uint64_t b)
 {
-	uint32_t hash = 0;
+	unsigned __int128 product = (unsigned __int128)a * b;
+
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static inline uint64_t
+highway_group_hash(const struct highway_classifier *c, const struct highway_class_group *group,
+		   const uint64_t *words)
+{
+	uint64_t hash = c->secret;
 	int i;
 
 	for (i = 0; i < group->n_used; i++) {
 		int w = group->used[i];
 
-		hash = rte_hash_crc_8byte(words[w] & group->mask.words[w], hash);
+		hash = highway_mix(hash ^ (words[w] & group->mask.words[w]), c->multiplier);
 	}
-	return hash;
+	/* Once more for the last word. */
+	return highway_mix(hash, c->multiplier);
 }
 
 static inline bool
@@ -110,6 +133,7 @@ highway_group_find(const struct highway_classifier *c, const struct highway_clas
 		   const uint64_t *words)
 {
 	const struct highway_class_rule *rule = &c->rules[group->first];
+	uint64_t hash, bucket;
 	uint32_t at, index;
 
 	if (group->n_rules <= HIGHWAY_FEW_RULES) {
@@ -119,13 +143,25 @@ highway_group_find(const struct highway_classifier *c, const struct highway_clas
 		}
 		return NULL;
 	}
-	at = highway_group_hash(group, words) & group->bucket_mask;
-	while ((index = group->buckets[at]) != 0) {
-		rule = &c->rules[index - 1];
+	hash = highway_group_hash(c, group, words);
+	for (at = (uint32_t)hash & group->bucket_mask; (bucket = group->buckets[at]) != 0;
+	     at = (at + 1) & group->bucket_mask) {
+		if ((bucket ^ hash) >> 32 != 0)
+			continue;
+		rule = &c->rules[(uint32_t)bucket - 1];
 		if (highway_group_equal(group, words, rule))
 			return rule;
-		at = (at + 1) & group->bucket_mask;
 	}
+	return NULL;
+}
+
+/** What the rules say that were found: this one, nothing, or that they disagree. */
+static inline const struct highway_class_rule *
+highway_verdict(const struct highway_class_rule *found, bool *conflict)
+{
+	if (found == NULL || likely(found->link < HIGHWAY_CLASS_UNLINKED))
+		return found;
+	*conflict = found->link == HIGHWAY_CLASS_CONFLICT;
 	return NULL;
 }
 
@@ -149,7 +185,7 @@ highway_classify(const struct highway_classifier *c, const union highway_key_wor
 		}
 		found = rule;
 	}
-	return found;
+	return highway_verdict(found, conflict);
 }
 
 /** The same for a plain classifier, which looks at two words only. */
@@ -175,7 +211,7 @@ highway_classify_plain(const struct highway_classifier *c, uint64_t w1, uint64_t
 			found = rule;
 		}
 	}
-	return found;
+	return highway_verdict(found, conflict);
 }
 
 #endif /* HIGHWAY_CLASS_H */
