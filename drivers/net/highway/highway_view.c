@@ -151,6 +151,7 @@ collect_rules(struct highway_port *port, struct highway_view *view)
 	uint32_t n_slots = port->geometry.n_rules, slot, n = 0;
 	struct highway_class_rule *rules;
 	struct highway_key *masks;
+	bool linked = false;
 	int ret;
 
 	rules = rte_malloc("highway_rules", n_slots * sizeof(*rules), RTE_CACHE_LINE_SIZE);
@@ -166,16 +167,19 @@ collect_rules(struct highway_port *port, struct highway_view *view)
 		if (!highway_rule_read(&table[slot], &rule))
 			continue;
 		link = link_to(port, rule.peer_id);
-		if (link == NULL || (link->checked && (rule.flags & HIGHWAY_RULE_UNCHECKED) != 0))
-			continue;
 		highway_rule_prepare(&rule, &rules[n], &masks[n]);
 		rules[n].live = &table[slot].live;
-		rules[n].born = birth_of(port, slot, &rule, link, view->version);
 		rules[n].slot = slot;
-		rules[n].link = link->slot;
+		if (link == NULL || (link->checked && (rule.flags & HIGHWAY_RULE_UNCHECKED) != 0)) {
+			rules[n].link = HIGHWAY_CLASS_UNLINKED;
+		} else {
+			rules[n].link = link->slot;
+			rules[n].born = birth_of(port, slot, &rule, link, view->version);
+			linked = true;
+		}
 		n++;
 	}
-	ret = highway_classifier_build(&view->classifier, rules, masks, n);
+	ret = highway_classifier_build(&view->classifier, rules, masks, linked ? n : 0);
 out:
 	rte_free(rules);
 	rte_free(masks);
