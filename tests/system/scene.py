@@ -11,7 +11,7 @@ import json
 import re
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import pytest
 
@@ -22,9 +22,11 @@ from ovs_highway.region import LinkRegion, PortRegion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
 
+T = TypeVar("T")
 PATIENCE: Final = 30.0
 BRIDGE: Final = "br0"
 BURST: Final = 32
@@ -119,6 +121,12 @@ class Vnf(TestPmd):
         self.start(tx_first=bursts)
         return self.sent() - before
 
+    def send_to(self, mac: str) -> None:
+        """Send to this Ethernet address from now on."""
+        self.command("stop")
+        self.command(f"set eth-peer 0 {mac}")
+        self.start()
+
     def flood(self) -> None:
         """Send without end, until `quiet`; meanwhile it does not receive."""
         self.command("stop")
@@ -190,6 +198,10 @@ class Scene:
             vnf.wait_link_up(index)
         vnf.start()
         return vnf
+
+    def use(self, context: AbstractContextManager[T]) -> T:
+        """Enter a context that is to end with the scene; return what it gives."""
+        return self._stack.enter_context(context)
 
     def region(self, number: int) -> PortRegion:
         """Open the region of port `p<number>`, for writing too."""
