@@ -249,7 +249,8 @@ struct highway_peer {
 /** The latest marks of one sender queue, on their way into this port's normal rings. */
 struct highway_pending {
 	struct highway_sync sync;
-	uint32_t rings;		/**< bit per ring that still lacks it */
+	uint32_t enter_rings;	/**< bit per ring that still lacks sync.entered */
+	uint32_t leave_rings;	/**< bit per ring that still lacks sync.leave */
 };
 #define HIGHWAY_MAX_PENDING 1024
 

@@ -19,25 +19,48 @@
 
 /* ----------------------------------------------------------------------------------- marks --- */
 
-/* Put what is pending into one ring; false if it is full. Under the tx lock. */
+/* Put pending marks of one kind into one ring; false if it is full. */
+static bool
+flush_kind(struct highway_switch_tx *tx, uint32_t ring, bool enter)
+{
+	uint32_t bit = UINT32_C(1) << ring, i;
+
+	for (i = 0; i < tx->n_pending; i++) {
+		struct highway_pending *p = &tx->pending[i];
+		uint32_t *rings = enter ? &p->enter_rings : &p->leave_rings;
+		struct highway_sync sync = p->sync;
+
+		if ((*rings & bit) == 0)
+			continue;
+		if (enter)
+			sync.leave = 0;
+		else
+			sync.entered = 0;
+		if (!highway_producer_mark(&tx->rings[ring], HIGHWAY_DESC_SYNC, &sync,
+					   sizeof(sync)))
+			return false;
+		*rings &= ~bit;
+	}
+	return true;
+}
+
+/*
+ * Put what is pending into one ring; false if it is full. Under the tx lock.
+ *
+ * No Leave goes in while an Enter is missing, whoever's it is: the receiver would stop at the
+ * Leave, and what that waits for may be another queue's Leave that stops at the lack of this Enter.
+ */
 static bool
 flush_pending(struct highway_switch_tx *tx, uint32_t ring)
 {
-	uint32_t bit = UINT32_C(1) << ring, all_bits = (UINT32_C(1) << tx->n_rings) - 1, i = 0;
-	bool all = true;
+	uint32_t all_rings = (UINT32_C(1) << tx->n_rings) - 1, i = 0;
+	bool all = flush_kind(tx, ring, true) && flush_kind(tx, ring, false);
 
 	while (i < tx->n_pending) {
-		struct highway_pending *p = &tx->pending[i];
+		const struct highway_pending *p = &tx->pending[i];
 
-		if ((p->rings & bit) != 0) {
-			if (highway_producer_mark(&tx->rings[ring], HIGHWAY_DESC_SYNC, &p->sync,
-						  sizeof(p->sync)))
-				p->rings &= ~bit;
-			else
-				all = false;
-		}
-		if ((p->rings & all_bits) == 0)
-			*p = tx->pending[--tx->n_pending];
+		if (((p->enter_rings | p->leave_rings) & all_rings) == 0)
+			tx->pending[i] = tx->pending[--tx->n_pending];
 		else
 			i++;
 	}
@@ -72,10 +95,12 @@ pending_of(struct highway_switch_tx *tx, uint64_t source_id, uint64_t link_id, u
 		return NULL;
 	p = &tx->pending[i];
 	if (i == tx->n_pending || p->sync.link_id != link_id) {
-		p->sync = (struct highway_sync){
-			.source_id = source_id,
-			.link_id = link_id,
-			.queue = queue,
+		*p = (struct highway_pending){
+			.sync = {
+				.source_id = source_id,
+				.link_id = link_id,
+				.queue = queue,
+			},
 		};
 		if (i == tx->n_pending)
 			tx->n_pending++;
@@ -104,12 +129,14 @@ pass_on(struct highway_switch_rxq *rxq, uint32_t queue, const struct highway_mar
 	rte_spinlock_lock(&tx->lock);
 	p = pending_of(tx, rxq->port->region_id, marker->link_id, queue);
 	if (p != NULL) {
-		if (enter)
+		/* All bits: also for rings that the VNF is only about to read. */
+		if (enter) {
 			p->sync.entered = RTE_MAX(p->sync.entered, marker->value);
-		else
+			p->enter_rings = UINT32_MAX;
+		} else {
 			p->sync.leave = RTE_MAX(p->sync.leave, marker->value);
-		/* Also for rings that the VNF is only about to read. */
-		p->rings = UINT32_MAX;
+			p->leave_rings = UINT32_MAX;
+		}
 		all = flush_all(tx) && tx->n_rings != 0;
 	} else {
 		rxq->errors++;
