@@ -260,8 +260,6 @@ struct highway_switch_ring {
 	struct highway_marker enter;	/**< peer_id 0 = none waits */
 	uint64_t enter_tsc;		/**< not to be told before */
 	bool reported;			/**< that it is broken */
-	bool retry;			/**< a mark is still pending at the peer */
-	uint64_t retry_peer;
 };
 
 struct highway_switch_rxq {
@@ -284,7 +282,7 @@ struct highway_switch_txq {
 struct highway_switch_tx {
 	rte_spinlock_t lock;
 	uint32_t n_rings;		/**< the VNF's receive queues; 0 while there is no VNF */
-	uint32_t n_pending;
+	uint32_t n_pending;		/**< looked at without the lock by the port's poll */
 	uint64_t vnf_epoch;
 	uint64_t packets;
 	uint64_t bytes;

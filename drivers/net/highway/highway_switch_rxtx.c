@@ -68,15 +68,22 @@ flush_pending(struct highway_switch_tx *tx, uint32_t ring)
 	return all;
 }
 
-static bool
+static void
 flush_all(struct highway_switch_tx *tx)
 {
-	bool all = true;
 	uint32_t ring;
 
 	for (ring = 0; ring < tx->n_rings; ring++)
-		all &= flush_pending(tx, ring);
-	return all;
+		flush_pending(tx, ring);
+}
+
+/* Marks that have found a ring full, and for which no packet comes that would take them along. */
+static void
+retry(struct highway_switch_tx *tx)
+{
+	rte_spinlock_lock(&tx->lock);
+	flush_all(tx);
+	rte_spinlock_unlock(&tx->lock);
 }
 
 /* The entry for this sender queue; NULL if the table is full. */
@@ -108,15 +115,14 @@ pending_of(struct highway_switch_tx *tx, uint64_t source_id, uint64_t link_id, u
 	return p;
 }
 
-/* Pass a mark on to the peer. false: some ring is full, try again later. */
-static bool
+/* Pass a mark on to the peer. What finds a ring full waits for the peer's next poll or packet. */
+static void
 pass_on(struct highway_switch_rxq *rxq, uint32_t queue, const struct highway_marker *marker,
 	bool enter)
 {
 	struct highway_port *peer;
 	struct highway_switch_tx *tx;
 	struct highway_pending *p;
-	bool all = true;
 
 	/* Held only for marks, so that a peer that is being deleted stays until we are done. */
 	rte_spinlock_lock(&highway_ports_spin);
@@ -137,41 +143,13 @@ pass_on(struct highway_switch_rxq *rxq, uint32_t queue, const struct highway_mar
 			p->sync.leave = RTE_MAX(p->sync.leave, marker->value);
 			p->leave_rings = UINT32_MAX;
 		}
-		all = flush_all(tx) && tx->n_rings != 0;
+		flush_all(tx);
 	} else {
 		rxq->errors++;
 	}
 	rte_spinlock_unlock(&tx->lock);
 out:
 	rte_spinlock_unlock(&highway_ports_spin);
-	return all;
-}
-
-static bool
-retry(uint64_t peer_id)
-{
-	struct highway_port *peer;
-	bool all = true;
-
-	rte_spinlock_lock(&highway_ports_spin);
-	peer = highway_switch_find(peer_id);
-	if (peer != NULL) {
-		rte_spinlock_lock(&peer->sw->tx.lock);
-		all = flush_all(&peer->sw->tx) && peer->sw->tx.n_rings != 0;
-		rte_spinlock_unlock(&peer->sw->tx.lock);
-	}
-	rte_spinlock_unlock(&highway_ports_spin);
-	return all;
-}
-
-static void
-mark_for_peer(struct highway_switch_rxq *rxq, uint32_t queue, const struct highway_marker *marker,
-	      bool enter)
-{
-	struct highway_switch_ring *ring = &rxq->rings[queue];
-
-	ring->retry = !pass_on(rxq, queue, marker, enter);
-	ring->retry_peer = marker->peer_id;
 }
 
 /* --------------------------------------------------------------------------------- receive --- */
@@ -182,15 +160,13 @@ begin_poll(struct highway_switch_rxq *rxq, uint32_t queue)
 {
 	struct highway_switch_ring *ring = &rxq->rings[queue];
 
-	if (unlikely(ring->retry))
-		ring->retry = !retry(ring->retry_peer);
 	if (unlikely(ring->enter.peer_id != 0)) {
 		/* What was in front of the mark has reached the peers' rings, for OVS flushes
 		 * after each batch, or after tx-flush-interval at the latest.
 		 */
 		if (ring->enter_tsc != 0 && rte_rdtsc() < ring->enter_tsc)
 			return false;
-		mark_for_peer(rxq, queue, &ring->enter, true);
+		pass_on(rxq, queue, &ring->enter, true);
 		ring->enter.peer_id = 0;
 	}
 	return true;
@@ -215,7 +191,7 @@ take_marker(struct highway_switch_rxq *rxq, uint32_t queue)
 	}
 	c->tail++;
 	if (desc.kind == HIGHWAY_DESC_LEAVE) {
-		mark_for_peer(rxq, queue, &marker, false);
+		pass_on(rxq, queue, &marker, false);
 		return true;
 	}
 	flush_us = rxq->port->region->gate.tx_flush_us;
@@ -277,6 +253,8 @@ HIGHWAY_ISA(highway_switch_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 
 	if (unlikely(!__atomic_load_n(&sw->polled, __ATOMIC_ACQUIRE)))
 		return 0;
+	if (unlikely(__atomic_load_n(&sw->tx.n_pending, __ATOMIC_RELAXED) != 0))
+		retry(&sw->tx);
 	if (unlikely(lcore != rxq->lcore)) {
 		bool first = rxq->lcore == LCORE_ID_ANY;
 
