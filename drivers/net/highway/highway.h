@@ -259,6 +259,7 @@ struct highway_switch_ring {
 	struct highway_consumer ring;
 	struct highway_marker enter;	/**< peer_id 0 = none waits */
 	uint64_t enter_tsc;		/**< not to be told before */
+	uint32_t enter_polls;		/**< nor before so many polls after that time */
 	bool reported;			/**< that it is broken */
 };
 

@@ -16,6 +16,7 @@
 
 #define QUEUE_TAG 0x48570000U /* in hash.fdir.hi of what came from a VNF: "HW", and its queue */
 #define QUEUE_MASK 0x0000ffffU
+#define FLUSH_POLLS 2 /* between the first and the third lies a whole round of OVS's thread */
 
 /* ----------------------------------------------------------------------------------- marks --- */
 
@@ -162,10 +163,15 @@ begin_poll(struct highway_switch_rxq *rxq, uint32_t queue)
 
 	if (unlikely(ring->enter.peer_id != 0)) {
 		/* What was in front of the mark has reached the peers' rings, for OVS flushes
-		 * after each batch, or after tx-flush-interval at the latest.
+		 * after each batch; with tx-flush-interval, in the round over its ports that
+		 * follows that time, however long this thread was held up.
 		 */
 		if (ring->enter_tsc != 0 && rte_rdtsc() < ring->enter_tsc)
 			return false;
+		if (ring->enter_polls != 0) {
+			ring->enter_polls--;
+			return false;
+		}
 		pass_on(rxq, queue, &ring->enter, true);
 		ring->enter.peer_id = 0;
 	}
@@ -196,6 +202,7 @@ take_marker(struct highway_switch_rxq *rxq, uint32_t queue)
 	}
 	flush_us = rxq->port->region->gate.tx_flush_us;
 	ring->enter = marker;
+	ring->enter_polls = flush_us == 0 ? 0 : FLUSH_POLLS;
 	ring->enter_tsc = flush_us == 0 ? 0 :
 			  rte_rdtsc() + (uint64_t)RTE_MIN(flush_us, 1000000U) *
 			  (rte_get_tsc_hz() / 1000000) * 2;
