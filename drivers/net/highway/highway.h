@@ -169,7 +169,7 @@ struct highway_vnf_rxq {
 	struct rte_mempool *pool;
 	struct highway_presence presence;
 	struct highway_consumer normal;
-	uint32_t turn;			/**< where the round over links begins */
+	uint32_t turn;			/**< odd: links first; half: where their round begins */
 	uint32_t round;			/**< where the round over a link's rings begins */
 	uint32_t empty_polls;
 	/* A Leave that holds the normal ring until the bypass ring is empty up to `until`. */

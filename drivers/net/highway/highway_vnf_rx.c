@@ -309,7 +309,7 @@ static uint16_t
 drain_links(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool scatter,
 	    struct rte_mbuf **pkts, uint16_t n)
 {
-	uint32_t i, slot = rxq->turn;
+	uint32_t i, slot = rxq->turn / 2;
 	uint16_t got = 0;
 
 	for (i = 0; i < view->n_slots && got < n; i++, slot++) {
@@ -354,9 +354,9 @@ HIGHWAY_ISA(highway_vnf_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	if (unlikely(view == NULL || !view->receiving))
 		goto out;
 	scatter = port->dev->data->scattered_rx;
-	/* By turns, so that neither channel starves the other. */
+	/* By turns, so that neither channel starves the other, nor a link the next one. */
 	rxq->turn++;
-	if (rxq->turn >= RTE_MAX(view->n_slots, 2U))
+	if (rxq->turn >= 2 * RTE_MAX(view->n_slots, 1U))
 		rxq->turn = 0;
 	if ((rxq->turn & 1) != 0) {
 		got = drain_links(rxq, view, scatter, pkts, n);
