@@ -300,6 +300,7 @@ struct highway_switch {
 	bool polled;			/**< the port is up: bursts move packets; atomic */
 	struct highway_flows flows;
 	struct highway_slot *slots;
+	uint32_t slot_next;		/**< where the search for a free one begins */
 	struct highway_in_slot *in_slots;
 	uint32_t in_next;		/**< where the search for a free one begins */
 	uint32_t n_ending;		/**< in_slots that are to be freed */
@@ -420,6 +421,7 @@ void highway_inbound_tick(struct highway_port *port);
 /* highway_account.c */
 void highway_account_start(struct highway_port *port, uint32_t slot);
 void highway_account_slot(struct highway_port *port, uint32_t slot);
+void highway_account_dying(struct highway_port *port, uint32_t slot);
 void highway_account_port(struct highway_port *port);
 void highway_account_all(void);
 void highway_account_inherit(struct highway_port *port, struct rte_flow *flow);

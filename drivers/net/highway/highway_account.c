@@ -110,6 +110,17 @@ highway_account_slot(struct highway_port *port, uint32_t slot)
 	}
 }
 
+/** Account the slot of a withdrawn rule; it is free once no queue can count for it any more. */
+void
+highway_account_dying(struct highway_port *port, uint32_t slot)
+{
+	struct highway_slot *s = &port->sw->slots[slot];
+	bool over = highway_flow_acknowledged(port, s->change);
+
+	highway_account_slot(port, slot);
+	s->dying = !over;
+}
+
 /** Account every slot of a port. */
 void
 highway_account_port(struct highway_port *port)
@@ -117,8 +128,10 @@ highway_account_port(struct highway_port *port)
 	uint32_t slot;
 
 	for (slot = 0; slot < port->geometry.n_rules; slot++) {
-		if (port->sw->slots[slot].flow != NULL || port->sw->slots[slot].dying)
+		if (port->sw->slots[slot].flow != NULL)
 			highway_account_slot(port, slot);
+		else if (port->sw->slots[slot].dying)
+			highway_account_dying(port, slot);
 	}
 }
 

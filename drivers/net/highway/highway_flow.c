@@ -42,17 +42,20 @@ highway_flow_acknowledged(const struct highway_port *port, uint32_t change)
 static int
 take_slot(struct highway_port *port)
 {
-	uint32_t slot;
+	struct highway_switch *sw = port->sw;
+	uint32_t n = port->geometry.n_rules, i, slot;
 
-	for (slot = 0; slot < port->geometry.n_rules; slot++) {
-		struct highway_slot *s = &port->sw->slots[slot];
+	for (i = 0; i < n; i++) {
+		const struct highway_slot *s;
 
-		if (s->dying && highway_flow_acknowledged(port, s->change)) {
-			highway_account_slot(port, slot);
-			s->dying = false;
-		}
-		if (s->flow == NULL && !s->dying)
+		slot = (sw->slot_next + i) % n;
+		s = &sw->slots[slot];
+		if (s->dying)
+			highway_account_dying(port, slot);
+		if (s->flow == NULL && !s->dying) {
+			sw->slot_next = slot + 1;
 			return (int)slot;
+		}
 	}
 	return -ENOSPC;
 }
