@@ -87,7 +87,8 @@ def compile_driver(folder: Path, isa: str) -> Path:
     options = ["-shared", "-fPIC", "-O3", "-g", "-std=gnu11", "-D_GNU_SOURCE", f"-I{DRIVER}"]
     options += ["-Wall", "-Wextra", "-Werror", "-Wno-error=cpp", *shlex.split(flags.stdout)]
     options += ISAS[isa]
-    subprocess.run([compiler, *options, *map(str, SOURCES), "-o", str(target)], check=True)
+    libraries = ["-lrte_mbuf"]
+    subprocess.run([compiler, *options, *map(str, SOURCES), *libraries, "-o", target], check=True)
     return target
 
 

@@ -46,6 +46,7 @@
 #define HIGHWAY_SCTP_LEN 12
 #define HIGHWAY_UDP_LEN 8
 #define HIGHWAY_ICMP_LEN 8
+#define HIGHWAY_HEAD_LEN 128	/* more than all headers that are looked at */
 
 static inline uint64_t
 highway_load64(const uint8_t *at)
@@ -228,9 +229,17 @@ highway_extract(const struct rte_mbuf *mbuf, enum highway_class_depth depth,
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 	uint32_t readable = mbuf->data_len, size = mbuf->pkt_len, l3 = HIGHWAY_ETH_LEN;
+	uint8_t head[HIGHWAY_HEAD_LEN];
 	uint64_t *w = key->words, w1;
 	uint16_t type;
 
+	/* Where headers end in the middle of a chain must not decide on a frame's way. */
+	if (unlikely(readable < RTE_MIN(size, sizeof(head)))) {
+		readable = (uint32_t)RTE_MIN(size, sizeof(head));
+		frame = rte_pktmbuf_read(mbuf, 0, readable, head);
+		if (frame == NULL)
+			return false;
+	}
 	if (unlikely(readable < HIGHWAY_ETH_LEN + HIGHWAY_TAG_LEN))
 		return false;
 	w1 = highway_load64(frame + 8) & HIGHWAY_W1_UNTAGGED;
