@@ -291,9 +291,11 @@ ring_for(const struct highway_switch_tx *tx, const struct rte_mbuf *mbuf)
 
 	if (likely(tx->n_rings == 1))
 		return 0;
+	/* OVS's copies, for a second output, have the flag of a hash and whatever was in its place. */
+	if (mbuf->port >= RTE_MAX_ETHPORTS)
+		return 0;
 	tag = mbuf->hash.fdir.hi;
-	if (mbuf->port < RTE_MAX_ETHPORTS && highway_is_switch_port[mbuf->port] &&
-	    (tag & ~QUEUE_MASK) == QUEUE_TAG)
+	if (highway_is_switch_port[mbuf->port] && (tag & ~QUEUE_MASK) == QUEUE_TAG)
 		return (tag & QUEUE_MASK) % tx->n_rings;
 	if ((mbuf->ol_flags & RTE_MBUF_F_RX_RSS_HASH) != 0)
 		return mbuf->hash.rss % tx->n_rings;
