@@ -173,6 +173,48 @@ check_longest_walk(const struct highway_classifier *classifier)
 	return longest;
 }
 
+struct hashed {
+	uint64_t hash;	/**< the half that an entry carries, and the bucket */
+	uint32_t source;
+};
+
+static int
+compare_hashed(const void *a, const void *b)
+{
+	const struct hashed *one = a, *other = b;
+
+	return (one->hash > other->hash) - (one->hash < other->hash);
+}
+
+/** Two IPv4 sources whose keys begin at the same bucket with the same half of the hash. */
+bool
+check_twins(const struct highway_classifier *classifier, const struct highway_key *key,
+	    uint32_t twins[2])
+{
+	const struct highway_class_group *group = &classifier->groups[0];
+	union highway_key_words words = { .key = *key };
+	const uint32_t n = 1 << 21;
+	struct hashed *all = calloc(n, sizeof(*all));
+	uint32_t i, source;
+	bool found = false;
+
+	for (i = 0; i < n; i++) {
+		source = rte_cpu_to_be_32(i + 100);
+		memcpy(words.key.ip_src, &source, sizeof(source));
+		all[i].source = i + 100;
+		all[i].hash = highway_group_hash(classifier, group, words.words) &
+			      (UINT64_MAX << 32 | group->bucket_mask);
+	}
+	qsort(all, n, sizeof(*all), compare_hashed);
+	for (i = 1; i < n && !found; i++) {
+		found = all[i].hash == all[i - 1].hash;
+		twins[0] = all[i - 1].source;
+		twins[1] = all[i].source;
+	}
+	free(all);
+	return found;
+}
+
 /* ---------------------------------------------------------------------------------- frames --- */
 
 static struct rte_mbuf segments[2];

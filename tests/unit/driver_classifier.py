@@ -53,6 +53,7 @@ ffi.cdef(
     int check_depth(const struct highway_classifier *);
     bool check_plain(const struct highway_classifier *);
     uint32_t check_longest_walk(const struct highway_classifier *);
+    bool check_twins(const struct highway_classifier *, const struct highway_key *, uint32_t *);
     int check_lookup(const struct highway_classifier *, const uint8_t *, uint32_t, uint32_t);
     bool check_extract(const uint8_t *, uint32_t, uint32_t, int, struct highway_key *);
     double check_cost(const struct highway_classifier *, const uint8_t *, uint32_t, uint32_t,
@@ -185,6 +186,14 @@ class Table:
     def longest_walk(self) -> int:
         """The most entries of one group that a look-up may pass."""
         return int(self.driver.c.check_longest_walk(self.raw))
+
+    def twins(self, key: bytes) -> tuple[int, int]:
+        """Return two IPv4 sources that only a comparison of keys of the first mask tells apart."""
+        found = ffi.new("uint32_t[2]")
+        assert self.driver.c.check_twins(
+            self.raw, ffi.from_buffer("struct highway_key *", key), found
+        )
+        return found[0], found[1]
 
     def cost(self, frames: Sequence[bytes], rounds: int) -> float:
         """Return nanoseconds per look-up of frames of the same length; -1 if one has no rule."""

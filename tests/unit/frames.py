@@ -220,7 +220,13 @@ def any_frame(r: Random) -> bytes:
     return broken(r, frame) if r.randrange(5) < 2 else frame
 
 
-# -------------------------------------------------------------------------------- flows ---
+def any_ipv4(r: Random) -> bytes:
+    """Return a frame of IPv4 without a tag, broken in two of three cases."""
+    frame = r.choice(MACS) + r.choice(MACS) + struct.pack(">H", IPV4) + _ipv4(r)
+    return broken(r, frame) if r.randrange(3) else frame
+
+
+# ------------------------------------------------------------------------------------- flows ---
 
 
 def _some_bits(r: Random, width: int) -> int:
@@ -265,6 +271,19 @@ def _random_mask(r: Random, flow: Flow) -> Flow:
         mask.nw_proto = 0xFF
         _mask_l4(r, flow, mask)
     return mask
+
+
+def shallow_match(r: Random, flow: Flow) -> Match:
+    """Return a datapath flow that asks for little, as most do that the fast way is made for."""
+    mask = Flow(dl_type=0xFFFF, vlan_tci=0xFFFF, dl_src=r.choice((0, 0, 0xFFFFFFFF)))
+    mask.dl_dst = r.choice((0,) * 15 + ((1 << 48) - 1,))
+    if flow.dl_type in (IPV4, IPV6):
+        mask.nw_frag = FRAG_ANY | FRAG_LATER
+        mask.nw_proto, mask.nw_ttl = r.choice((0, 0xFF)), r.choice((0, 0, 0xFF))
+        mask.nw_tos = r.choice((0, 0, 0xFC))
+    if mask.nw_proto and flow.nw_proto == TCP:
+        mask.tcp_flags = r.choice((0, 0, 0, 0, 0xFFF))
+    return Match(value=flow, mask=mask)
 
 
 def _mask_l4(r: Random, flow: Flow, mask: Flow) -> None:

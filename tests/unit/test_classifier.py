@@ -69,11 +69,18 @@ def case_of(r: Random, n_packets: int, n_flows: int) -> Case:
     return Case(packets, matches, links)
 
 
-CASES = st.builds(
-    case_of,
-    st.integers(0, 2**32 - 1).map(Random),
-    n_packets=st.integers(1, 12),
-    n_flows=st.integers(1, 40),
+def shallow_case_of(r: Random, n_packets: int, n_flows: int) -> Case:
+    """Return a case of IPv4 for the fast way: a few flows that look at little."""
+    packets = [frames.any_ipv4(r) for _ in range(n_packets)]
+    seen = [extract(packet, vlan_limit=1) for packet in packets]
+    matches = [frames.shallow_match(r, r.choice(seen)) for _ in range(n_flows)]
+    return Case(packets, matches, [r.choice((0, 0, 1)) for _ in matches])
+
+
+RANDOM = st.integers(0, 2**32 - 1).map(Random)
+CASES = st.builds(case_of, RANDOM, n_packets=st.integers(1, 12), n_flows=st.integers(1, 40))
+SHALLOW_CASES = st.builds(
+    shallow_case_of, RANDOM, n_packets=st.integers(1, 40), n_flows=st.integers(1, 4)
 )
 
 
@@ -112,8 +119,8 @@ def check_frame(table: Table, case: Case, frame: bytes, first: int) -> None:
     assert table.lookup(frame, first) in (verdict, NONE), f"first segment {first}"
 
 
-def check_case(driver: Driver, case: Case, r: Random) -> None:
-    """Compare all frames of a case."""
+def check_case(driver: Driver, case: Case, r: Random) -> bool:
+    """Compare all frames of a case; return whether the fast way is taken, or no rule used."""
     case, rules = offloaded(driver, case)
     usable = [index for index, rule in enumerate(rules) if rule.usable]
     links = [case.links[index] for index in usable]
@@ -124,12 +131,20 @@ def check_case(driver: Driver, case: Case, r: Random) -> None:
         case.links = [case.links[index] for index in order]
         for frame in case.packets:
             check_frame(table, case, frame, r.randrange(len(frame) + 1))
+        return table.plain or not usable
 
 
 @SETTINGS
 @given(case=CASES, seed=st.integers(0, 2**32 - 1))
 def test_a_frame_matches_what_ovs_would_match(driver: Driver, case: Case, seed: int) -> None:
     check_case(driver, case, Random(seed))
+
+
+@SETTINGS
+@given(case=SHALLOW_CASES, seed=st.integers(0, 2**32 - 1))
+def test_the_fast_way_matches_what_ovs_would_match(driver: Driver, case: Case, seed: int) -> None:
+    fast = check_case(driver, case, Random(seed))
+    assert fast or any(match.mask.dl_dst or match.mask.tcp_flags for match in case.matches)
 
 
 @pytest.mark.long
@@ -139,6 +154,7 @@ def test_a_million_frames_match_what_ovs_would_match(driver: Driver) -> None:
         r = Random(seed)
         try:
             check_case(driver, case_of(r, 20, r.choice((1, 3, 10, 30))), r)
+            check_case(driver, shallow_case_of(r, 20, r.choice((1, 2, 4))), r)
         except AssertionError:
             print(f"seed {seed}")
             raise
@@ -237,6 +253,20 @@ def test_chosen_addresses_do_not_make_look_ups_slow(driver: Driver, kind: str, s
         rules.append(rule)
     with driver.table(rules, [0] * len(rules), seed) as table:
         assert table.longest_walk <= LONGEST_WALK
+
+
+def test_half_a_hash_is_not_taken_for_the_key(driver: Driver) -> None:
+    """An entry carries 32 bits of its key's hash; that of another key may have the same."""
+    values = [Flow(dl_type=0x0800, nw_src=source) for source in range(5)]
+    mask = Flow(dl_type=0xFFFF, vlan_tci=0xFFFF, nw_frag=3, nw_src=0xFFFFFFFF)
+    some = [rules_for(driver, [mask], value)[0] for value in values]
+    with driver.table(some, [0] * 5) as table:
+        one, other = table.twins(some[0].key)
+    values[0] = Flow(dl_type=0x0800, nw_src=one)
+    some[0] = rules_for(driver, [mask], values[0])[0]
+    with driver.table(some, [0] * 5) as table:
+        assert table.lookup(tcp_frame(Flow(nw_src=one))) == 0
+        assert table.lookup(tcp_frame(Flow(nw_src=other))) == NONE
 
 
 # -------------------------------------------------------------------------------- disagreement ---

@@ -96,6 +96,16 @@ def test_fragments_are_understood_but_not_used(
     assert not rule.usable
 
 
+def test_a_fragment_is_not_used_without_its_item_either(driver: Driver) -> None:
+    """Such a pattern is for any fragment; OVS tells the first from the others."""
+    value = Flow(dl_type=IPV6, nw_frag=FRAG_ANY)
+    eth, ip, extension, end = pattern(value, replace(EXACT, nw_frag=3))
+    assert extension.kind == "frag_ext"
+    rule = driver.parse([eth, ip, end])
+    assert rule is not None
+    assert not rule.usable
+
+
 def fields_of(item: Item) -> tuple[bytes, bytes]:
     assert item.spec is not None
     assert item.mask is not None
