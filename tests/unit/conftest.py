@@ -22,6 +22,7 @@ from ovs_highway.errors import CommandError
 from ovs_highway.region import LinkRegion, PortRegion
 from ovs_highway.shm import CData, RingGeometry, Role, ffi
 
+from .database import Database
 from .fake_ovsdb import FakeOvsdb
 
 if TYPE_CHECKING:
@@ -336,6 +337,34 @@ class Lab:
             path.unlink()
 
 
+def put_rule(
+    switch: FakeSwitch, slot: int, peer: FakeSwitch, *, protocol: int = 17, live: bool = True
+) -> None:
+    """Put a rule in force, or take it out: UDP port 80 goes to the peer."""
+    port = switch.region
+    assert port._mem is not None
+    whole = ffi.from_buffer(port._mem)
+    rules: CData = ffi.cast("struct highway_rule *", whole + port._rules_offset)
+    rule = rules[slot]
+    rule.peer_id, rule.generation, rule.live = peer.region_id, slot + 1, (slot + 1) * live
+    rule.peer_name = peer.name.encode()
+    fill_key(rule.key, rule.mask)
+    rule.key.ip_proto = protocol
+    counters: CData = ffi.cast("struct highway_counter *", whole + port._counters_offset)
+    counters[slot].packets, counters[slot].bytes = 5, 320
+    del rules, rule, counters
+    ffi.release(whole)
+    port.changed()
+
+
+def fill_key(key: CData, mask: CData) -> None:
+    key.eth_type, mask.eth_type = 0x0008, 0xFFFF
+    mask.vlan_tci = 0x0010
+    mask.ip_frag = 3
+    key.ip_proto, mask.ip_proto = 17, 0xFF
+    key.l4_dst, mask.l4_dst = 80 << 8, 0xFFFF
+
+
 @pytest.fixture
 def idle_lab(tmp_path: Path) -> Iterator[Lab]:
     """A lab whose highwayd is not started yet."""
@@ -352,3 +381,13 @@ def lab(idle_lab: Lab) -> Lab:
     """A lab with a running highwayd."""
     idle_lab.start()
     return idle_lab
+
+
+@pytest.fixture
+def database(idle_lab: Lab) -> Iterator[Database]:
+    """A database with bridge `br0`, for the highwayd of `idle_lab`."""
+    database = Database(idle_lab.ovs_rundir)
+    database.start()
+    database.vsctl("add-br", "br0")
+    yield database
+    database.stop()

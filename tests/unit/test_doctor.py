@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from ovs_highway.agent.policy import Mode, Terms
 from ovs_highway.cli import doctor as module
 from ovs_highway.cli import facts, main
 from ovs_highway.cli.doctor import Check, Level, judge, worst
 from ovs_highway.cli.facts import Driver, Facts, Switch
+from ovs_highway.cli.model import AgentView
 
 PLUGIN = Path("/usr/lib/dpdk/pmds-23.0/librte_net_highway.so")
 SWITCH = Switch(
@@ -42,6 +44,7 @@ HEALTHY = Facts(
     switch=SWITCH,
     highwayd=True,
     rundir=Path("/run/ovs-highway"),
+    terms=(Terms(port="a", trust="x"), Terms(port="b", trust="x"), Terms(port="c")),
 )
 
 
@@ -80,6 +83,7 @@ def test_a_healthy_machine_passes_without_advice() -> None:
         ("dpdk-extra", Level.WARN, {"switch": configured(dpdk_extra="--in-memory")}),
         ("pmd-cpu-mask", Level.WARN, {"switch": configured(pmd_cpu_mask="")}),
         ("highwayd", Level.WARN, {"highwayd": False}),
+        ("links", Level.WARN, {"terms": (Terms(port="a"), Terms(port="b", trust="x"))}),
     ],
 )
 def test_each_fault_is_found_with_something_to_do(
@@ -88,6 +92,21 @@ def test_each_fault_is_found_with_something_to_do(
     found = check(name, **changes)
     assert found.level is level
     assert found.advice
+
+
+def test_it_counts_the_pairs_that_may_have_a_link() -> None:
+    assert check("links").found == "allowed for 1 of 3 pairs of ports"
+    names = [found.name for found in judge(dataclasses.replace(HEALTHY, terms=HEALTHY.terms[:1]))]
+    assert "links" not in names
+    shown: dict[str, dict[str, Any]] = {
+        "a": {"mode": "checked", "trust": ""},
+        "b": {"mode": None, "trust": None},
+        "c": {"mode": "auto", "trust": "x"},
+    }
+    assert facts.link_terms(AgentView(running=True, ports=shown)) == (
+        Terms(port="a", mode=Mode.CHECKED),
+        Terms(port="c", trust="x"),
+    )
 
 
 def test_a_driver_for_another_dpdk_fails() -> None:

@@ -26,7 +26,7 @@ from ovs_highway.agent.actions import (
     Update,
 )
 from ovs_highway.agent.links import Links, Timing
-from ovs_highway.agent.policy import Terms
+from ovs_highway.agent.policy import Mode, Terms, pair_verdict
 from ovs_highway.shm import Phase
 
 if TYPE_CHECKING:
@@ -185,6 +185,12 @@ def test_the_make_order_carries_the_larger_ring_and_both_queue_counts() -> None:
         ({"vnf": None}, "no VNF attached at b"),
         ({"started": False}, "the VNF at b has not started"),
         ({"forbidden": "port b was deleted"}, "port b was deleted"),
+        ({"terms": None}, "highwayd has not found both ports in the OVS database yet"),
+        (
+            {"terms": Terms(port="b", trust="other")},
+            "a and b have no highway-trust label in common; set external_ids:highway-trust, or"
+            " highway-mode=checked on both",
+        ),
     ],
 )
 def test_no_link_without_both_vnfs_and_the_reason_is_told(
@@ -402,16 +408,106 @@ def test_a_port_has_only_so_many_links() -> None:
     assert len(world.regions) == shm.MAX_LINKS
 
 
+CHECKED = {name: Terms(port=name, mode=Mode.CHECKED) for name in "ab"}
+
+
+def test_a_link_is_made_anew_when_it_has_to_be_checked_or_need_not_be() -> None:
+    world = World()
+    old = world.bring_up()
+    for name in "ab":
+        world.change(name, terms=CHECKED[name])
+        if name == "a":
+            assert "Remove" in kinds(world.run()), "one label has gone"
+    world.settle()
+    (link_id,) = world.regions
+    assert link_id != old
+    assert world.status().checked
+    assert [a.checked for a in world.done if isinstance(a, Make | Add)] == [False] * 3 + [True] * 3
+    for name in "ab":
+        world.change(name, terms=Terms(port=name, trust="lab"))
+    world.settle()
+    assert world.regions.keys() != {link_id}
+    assert not world.status().checked
+
+
+def test_a_link_stays_while_the_database_does_not_know_its_ports() -> None:
+    world = World()
+    world.bring_up()
+    for name in "ab":
+        world.change(name, terms=None)
+    assert world.run(1000) == []
+
+
+def test_policy_that_changes_during_the_set_up_counts() -> None:
+    world = World()
+    world.want("a", "b")
+    world.run()
+    for name in "ab":
+        world.change(name, terms=CHECKED[name])
+    assert "Remove" in kinds(world.run())
+    world.settle()
+    assert world.status().checked
+
+
+@pytest.mark.parametrize("terms", [None, CHECKED])
+@pytest.mark.parametrize("liar", [0, 1])
+def test_a_driver_that_does_otherwise_than_told_loses_the_link(
+    terms: dict[str, Terms] | None, liar: int
+) -> None:
+    world = World()
+    for name in terms or ():
+        world.change(name, terms=(terms or CHECKED)[name])
+    world.want("a", "b")
+    world.run()
+    for end, add in enumerate(world.asked):
+        assert isinstance(add, Add)
+        session = world.ports[add.port].vnf
+        assert session is not None
+        told = add.checked is not (end == liar)
+        world.links.added(
+            add.port, session, add.link_id, ok=True, text="", now=world.now, checked=told
+        )
+    world.asked.clear()
+    assert "Update" not in kinds(world.run())
+    world.settle()
+    assert world.regions == {}
+    assert "unlike it was told; next try in 1 s" in world.status().reason
+    assert kinds(world.run(1.1)) == ["Make", "Add", "Add"]
+
+
+@pytest.mark.parametrize("a", [False, True])
+@pytest.mark.parametrize("b", [False, True])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_an_adopted_link_is_what_its_drivers_say(a: bool, b: bool, wanted: bool) -> None:
+    world = World()
+    if wanted:
+        for name in "ab":
+            world.change(name, terms=CHECKED[name])
+    adopt(world, Phase.ACTIVE)
+    world.want("a", "b")
+    report(world, "a", checked=a)
+    report(world, "b", checked=b)
+    actions = world.run()
+    assert ("Update" in kinds(actions)) is (a == b == wanted)
+    assert ("Remove" in kinds(actions)) is not (a == b == wanted)
+    world.settle()
+    world.run(1.1)
+    world.settle()
+    assert world.status().checked is wanted
+
+
 def adopt(world: World, phase: Phase, pair: tuple[str, str] = ("a", "b"), link_id: int = 7) -> None:
     world.links.adopt(link_id=link_id, pair=pair, port_ids=(1, 2), phase=phase, now=world.now)
     world.regions[link_id], world.phases[link_id] = pair, phase
 
 
-def report(world: World, *names: str, link_id: int = 7) -> None:
+def report(world: World, *names: str, link_id: int = 7, checked: bool = False) -> None:
     for name in names:
         session = world.ports[name].vnf
         assert session is not None
-        assert world.links.added(name, session, link_id, ok=True, text="", now=world.now)
+        assert world.links.added(
+            name, session, link_id, ok=True, text="", now=world.now, checked=checked
+        )
 
 
 @pytest.mark.parametrize("phase", [Phase.NEW, Phase.ACTIVE])
@@ -575,6 +671,16 @@ class Story(RuleBasedStateMachine):
             links.removed(name, session, number, ok=ok, text="", now=now)
         self.world.run()
 
+    @rule(name=name_st, mode=st.sampled_from(Mode), trust=st.sampled_from(["", "lab"]))
+    def policy_changes(self, name: str, mode: Mode, trust: str) -> None:
+        self.world.change(name, terms=Terms(port=name, mode=mode, trust=trust))
+        self.world.run()
+
+    @rule(name=name_st)
+    def the_database_forgets(self, name: str) -> None:
+        self.world.change(name, terms=None)
+        self.world.run()
+
     @rule(lack=st.booleans())
     def memory_runs_out_or_comes_back(self, lack: bool) -> None:
         self.world.no_memory = lack
@@ -593,8 +699,18 @@ class Story(RuleBasedStateMachine):
             if self.world.phases[link_id] is Phase.ACTIVE:
                 assert all(self.world.ports[name].started for name in pair)
 
+    @invariant()
+    def no_active_link_that_policy_does_not_want(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        for status in self.world.links.describe(self.world.now):
+            both = [self.world.ports[name].terms for name in status.pair]
+            if status.phase == "active" and both[0] is not None and both[1] is not None:
+                verdict = pair_verdict(both[0], both[1])
+                assert (verdict.allowed, verdict.checked) == (True, status.checked)
+
     def teardown(self) -> None:
-        """With all VNFs there and willing, exactly the wanted links come to be."""
+        """With all VNFs there and willing, exactly the wanted and allowed links come to be."""
         if not hasattr(self, "world"):
             return
         world = self.world
@@ -602,7 +718,8 @@ class Story(RuleBasedStateMachine):
         for name in NAMES:
             if world.ports[name].vnf is None:
                 world.change(name, vnf=next(world.sessions))
-            world.change(name, started=True, switch=True)
+            terms = world.ports[name].terms or Terms(port=name)
+            world.change(name, started=True, switch=True, terms=terms)
         for _ in range(4):
             world.run(100)
             world.settle()
@@ -613,7 +730,9 @@ class Story(RuleBasedStateMachine):
             for peer in port.wants
             if peer in by_id and by_id[peer] != port.name
         }
-        assert set(world.regions.values()) == wanted
+        terms_of = {name: world.ports[name].terms or Terms(port=name) for name in NAMES}
+        allowed = {(a, b) for a, b in wanted if pair_verdict(terms_of[a], terms_of[b]).allowed}
+        assert set(world.regions.values()) == allowed
         assert all(world.phases[link_id] is Phase.ACTIVE for link_id in world.regions)
 
 

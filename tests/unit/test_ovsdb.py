@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,65 +14,12 @@ from ovs_highway.agent.policy import why_port_off
 from ovs_highway.ovsdb import Interface, Snapshot, devargs_port
 from ovs_highway.shm import Off
 
-from .conftest import PATIENCE, wait_for
+from .conftest import wait_for
+from .database import needs_ovs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from .conftest import Lab
-
-SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-
-needs_ovs = pytest.mark.skipif(
-    shutil.which("ovsdb-server") is None, reason="ovsdb-server is missing: install openvswitch"
-)
-
-
-class Database:
-    """A private ovsdb-server."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.file = folder / "conf.db"
-        self.process: subprocess.Popen[bytes] | None = None
-        subprocess.run(["ovsdb-tool", "create", self.file, SCHEMA], check=True)
-
-    def start(self) -> None:
-        socket = self.folder / "db.sock"
-        self.process = subprocess.Popen(
-            ["ovsdb-server", f"--remote=punix:{socket}", "--unixctl=none", str(self.file)],
-            env={**os.environ, "OVS_RUNDIR": str(self.folder)},
-            stderr=subprocess.DEVNULL,
-        )
-        wait_for(socket.exists, "ovsdb-server listens")
-        self.vsctl("init")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(PATIENCE)
-            self.process = None
-
-    def vsctl(self, *arguments: str) -> None:
-        command = ["ovs-vsctl", "--no-wait", f"--db=unix:{self.folder}/db.sock", *arguments]
-        subprocess.run(command, check=True, timeout=PATIENCE)
-
-    def add_port(self, interface: str, port: str) -> None:
-        self.vsctl(
-            *("add-port", "br0", interface, "--", "set", "Interface", interface, "type=dpdk"),
-            f"options:dpdk-devargs=net_highway_{port},role=switch",
-            "external_ids:highway-trust=lab",
-        )
-
-
-@pytest.fixture
-def database(idle_lab: Lab) -> Iterator[Database]:
-    database = Database(idle_lab.ovs_rundir)
-    database.start()
-    database.vsctl("add-br", "br0")
-    yield database
-    database.stop()
+    from .database import Database
 
 
 def shown(lab: Lab, name: str) -> dict[str, object]:

@@ -20,7 +20,7 @@ from ovs_highway.cli.match import format_match
 from ovs_highway.errors import CommandError, HighwayError
 from ovs_highway.shm import CData, Off, Phase, ffi
 
-from .conftest import wait_for
+from .conftest import put_rule, wait_for
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -44,30 +44,6 @@ def run(lab: Lab, *arguments: str) -> str:
 def links(lab: Lab) -> dict[tuple[str, str], dict[str, Any]]:
     answer = json.loads(run(lab, "links", "--format", "json", "--interval", "0"))
     return {(link["from"], link["to"]): link for link in answer["links"]}
-
-
-def put_rule(switch: FakeSwitch, slot: int, peer: FakeSwitch) -> None:
-    """Put a rule in force: UDP port 80 goes to the peer."""
-    port = switch.region
-    assert port._mem is not None
-    whole = ffi.from_buffer(port._mem)
-    rules: CData = ffi.cast("struct highway_rule *", whole + port._rules_offset)
-    rule = rules[slot]
-    rule.peer_id, rule.generation, rule.live = peer.region_id, slot + 1, slot + 1
-    rule.peer_name = peer.name.encode()
-    fill_key(rule.key, rule.mask)
-    counters: CData = ffi.cast("struct highway_counter *", whole + port._counters_offset)
-    counters[slot].packets, counters[slot].bytes = 5, 320
-    del rules, rule, counters
-    ffi.release(whole)
-
-
-def fill_key(key: CData, mask: CData) -> None:
-    key.eth_type, mask.eth_type = 0x0008, 0xFFFF
-    mask.vlan_tci = 0x0010
-    mask.ip_frag = 3
-    key.ip_proto, mask.ip_proto = 17, 0xFF
-    key.l4_dst, mask.l4_dst = 80 << 8, 0xFFFF
 
 
 @pytest.fixture

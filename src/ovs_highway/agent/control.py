@@ -17,7 +17,7 @@ from ovs_highway.errors import CommandError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from ovs_highway.agent.links import Links
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _IDLE_LIMIT: Final = 600.0
 _CALL_TIMEOUT: Final = 5.0
+_SEARCH_TIMEOUT: Final = 60.0
 
 
 class Core(Protocol):
@@ -140,24 +141,75 @@ async def call(path: Path, method: str) -> str:
     Raises:
         CommandError: no such daemon, no answer in time, or it refused.
     """
-    request = json.dumps({"method": method, "params": [], "id": 0}).encode()
     reader = unixctl.Reader(1 << 20)
     answers: list[dict[str, Any]] = []
-    try:
-        async with asyncio.timeout(_CALL_TIMEOUT):
-            stream, writer = await asyncio.open_unix_connection(path)
-            try:
-                writer.write(request)
-                while not answers and (data := await stream.read(65536)):
-                    answers = reader.feed(data)
-            finally:
-                writer.close()
-    except TimeoutError as error:
-        raise CommandError(f"{path} did not answer within {_CALL_TIMEOUT:.0f} s") from error
-    except (OSError, ValueError) as error:
-        raise CommandError(f"no answer from {path}: {error}") from error
-    if not answers:
-        raise CommandError(f"{path} closed the connection")
+
+    def take(data: bytes) -> bool:
+        answers.extend(reader.feed(data))
+        return bool(answers)
+
+    await _exchange(path, [(method,)], take, seconds=_CALL_TIMEOUT)
     if answers[0].get("error") is not None:
         raise CommandError(f"{method}: {str(answers[0]['error']).strip()}")
     return str(answers[0].get("result") or "")
+
+
+async def search(path: Path, method: str, *params: str, what: bytes) -> bool:
+    """Run one command in a daemon and tell whether its answer contains `what`.
+
+    The answer may be of any length and is not kept. To see where it ends without parsing it, the
+    daemon is asked for its version too: quotes within a text have a backslash in front, so the id
+    of that second answer stands in no text.
+
+    Raises:
+        CommandError: no such daemon, no answer in time, or it refused.
+    """
+    marks = {"found": what, "failed": b'"error":"', "end": b'"id":1'}
+    seen: set[str] = set()
+    overlap = max(map(len, marks.values())) - 1
+    rest = b""
+
+    def take(data: bytes) -> bool:
+        nonlocal rest
+        text = rest + data
+        seen.update(name for name, mark in marks.items() if mark in text)
+        rest = text[-overlap:]
+        return "end" in seen
+
+    await _exchange(path, [(method, *params), ("version",)], take, seconds=_SEARCH_TIMEOUT)
+    if "failed" in seen:
+        raise CommandError(f"{path} refused {method} {' '.join(params)}")
+    return "found" in seen
+
+
+async def _exchange(
+    path: Path,
+    requests: Sequence[tuple[str, ...]],
+    take: Callable[[bytes], bool],
+    *,
+    seconds: float,
+) -> None:
+    """Send requests, numbered from 0, and give what comes to `take` until that returns True.
+
+    Raises:
+        CommandError: no such daemon, or the answer does not come, or not within `seconds`.
+    """
+    lines = [
+        json.dumps({"method": method, "params": params, "id": number})
+        for number, (method, *params) in enumerate(requests)
+    ]
+    try:
+        async with asyncio.timeout(seconds):
+            stream, writer = await asyncio.open_unix_connection(path)
+            try:
+                writer.write("".join(lines).encode())
+                while data := await stream.read(65536):
+                    if take(data):
+                        return
+            finally:
+                writer.close()
+    except TimeoutError as error:
+        raise CommandError(f"{path} did not answer within {seconds:.0f} s") from error
+    except (OSError, ValueError) as error:
+        raise CommandError(f"no answer from {path}: {error}") from error
+    raise CommandError(f"{path} closed the connection")

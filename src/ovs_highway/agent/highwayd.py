@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ovs_highway import paths, protocol, region, unixctl
+from ovs_highway import paths, protocol, region
 from ovs_highway.agent import control
 from ovs_highway.agent.actions import (
     Action,
@@ -24,19 +24,19 @@ from ovs_highway.agent.actions import (
     Unlink,
     Update,
 )
+from ovs_highway.agent.fin_timeout import FinTimeout
 from ovs_highway.agent.links import Links, Timing
 from ovs_highway.agent.ports import Port, Ports
+from ovs_highway.agent.purge import Purger
 from ovs_highway.agent.server import Listener
 from ovs_highway.agent.sessions import Hooks, Sessions
-from ovs_highway.errors import HighwayError, ProtocolError, RegionError
+from ovs_highway.errors import ProtocolError, RegionError
 from ovs_highway.ovsdb import Follower, Snapshot
 from ovs_highway.region import LinkRegion
 from ovs_highway.shm import Phase
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from ovs_highway.agent.channel import Channel
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,10 @@ class Highwayd:
         self.links = Links(new_id=_new_id, timing=config.timing, now=self._now())
         self._regions: dict[int, LinkRegion] = {}
         self._listeners: dict[str, Listener] = {}
+        self._purger = Purger(config.ovs_rundir)
+        self._fin_timeout = FinTimeout(
+            self.ports, config.ovs_rundir, guard=self._guard, changed=self._follow_fin_timeout
+        )
         self._sessions = Sessions(
             self.ports,
             self.links,
@@ -85,11 +89,10 @@ class Highwayd:
                 listen=self._listen,
                 retire=self._retire,
                 vnf_gone=self._vnf_gone,
-                purge=self._ask_purge,
+                purge=self._purger.ask,
             ),
         )
         self._dirty = asyncio.Event()
-        self._purges: asyncio.Queue[tuple[Channel, int]] = asyncio.Queue()
         self._last_facts: dict[str, PortFacts] = {}
         self._last_round = 0.0
         self._group = asyncio.TaskGroup()
@@ -117,7 +120,8 @@ class Highwayd:
                 own.append(Listener(paths.control_socket(rundir), serve_control, group))
                 group.create_task(self._reconcile_forever(), name="reconcile")
                 group.create_task(self._renew_leases(), name="lease")
-                group.create_task(self._purge_forever(), name="purge")
+                group.create_task(self._purger.run(), name="purge")
+                group.create_task(self._fin_timeout.run(), name="fin_timeout")
                 follower = Follower(self._config.ovs_rundir / "db.sock", self._take_snapshot)
                 group.create_task(follower.run(), name="ovsdb")
                 log.info("highwayd serves %s, regions ovs-highway-%s-*", rundir, self._tag)
@@ -200,7 +204,13 @@ class Highwayd:
 
     def _take_snapshot(self, snapshot: Snapshot) -> None:
         self.ports.follow(snapshot)
+        self._purger.follow(snapshot)
         self._news()
+
+    def _follow_fin_timeout(self) -> None:
+        self.ports.fin_timeout = self._fin_timeout.found
+        for port in self.ports.values():
+            self.ports.apply(port)
 
     def _guard(self) -> None:
         """Before regions are looked at: has somebody who maps one cut its file short?"""
@@ -315,25 +325,6 @@ class Highwayd:
             text=action.text if isinstance(action, Remove) else "",
         )
         port.vnf.channel.send(message, fd=link.fd if isinstance(action, Add) else None)
-
-    # Purges ------------------------------------------------------------------------------------
-
-    def _ask_purge(self, channel: Channel, token: int) -> None:
-        self._purges.put_nowait((channel, token))
-
-    async def _purge_forever(self) -> None:
-        while True:
-            asked = [await self._purges.get()]
-            while not self._purges.empty():
-                asked.append(self._purges.get_nowait())
-            try:
-                socket = unixctl.vswitchd_socket(self._config.ovs_rundir)
-                await control.call(socket, "revalidator/purge")
-                log.info("OVS was told to learn its flows anew")
-            except HighwayError as error:
-                log.warning("OVS could not be told to learn its flows anew: %s", error)
-            for channel, token in asked:
-                channel.send(protocol.Purged(token=token))
 
 
 def _new_id() -> int:

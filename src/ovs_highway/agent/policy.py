@@ -72,7 +72,7 @@ def pair_verdict(one: Terms, other: Terms, *, proven: bool = False) -> Verdict:
             return Verdict(
                 allowed=False,
                 reason=f"highway-mode=p2p at {at}, and their traffic is not proven to be"
-                " point-to-point; set external_ids:highway-mode=auto or checked",
+                " point-to-point; set highway-mode=auto or checked",
             )
     if proven or (one.trust and one.trust == other.trust):
         return Verdict(allowed=True)
@@ -83,8 +83,7 @@ def pair_verdict(one: Terms, other: Terms, *, proven: bool = False) -> Verdict:
     return Verdict(
         allowed=False,
         reason=f"{one.port} and {other.port} have no highway-trust label in common; set"
-        " external_ids:highway-trust to the same on both, or"
-        f" external_ids:highway-mode=checked on {where}",
+        f" external_ids:highway-trust, or highway-mode=checked on {where}",
     )
 
 

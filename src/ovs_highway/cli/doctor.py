@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from ovs_highway.agent.policy import pair_verdict
 from ovs_highway.cli.facts import gather
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def judge(facts: Facts) -> list[Check]:
         *_driver(facts),
         *_switch(facts),
         *_highwayd(facts),
+        *_links(facts),
     ]
 
 
@@ -189,6 +192,22 @@ def _highwayd(facts: Facts) -> Iterator[Check]:
         yield _ok("highwayd", f"running in {facts.rundir}")
     else:
         yield _warn("highwayd", f"not running in {facts.rundir}", "start highwayd")
+
+
+def _links(facts: Facts) -> Iterator[Check]:
+    """May any two ports have a link? Without a trust label or mode checked none may."""
+    pairs = list(itertools.combinations(facts.terms, 2))
+    verdicts = [pair_verdict(one, other) for one, other in pairs]
+    allowed = sum(verdict.allowed for verdict in verdicts)
+    if allowed:
+        yield _ok("links", f"allowed for {allowed} of {len(pairs)} pairs of ports")
+    elif pairs:
+        yield _warn(
+            "links",
+            f"allowed for no pair of the {len(facts.terms)} ports: {verdicts[0].reason}",
+            "ovs-vsctl set Interface PORT external_ids:highway-trust=LABEL, the same for ports that"
+            " trust each other; or set Open_vSwitch . external_ids:highway-mode=checked",
+        )
 
 
 def _ok(name: str, found: str) -> Check:

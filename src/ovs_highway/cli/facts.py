@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ovs_highway import paths
+from ovs_highway.agent.policy import Mode, Terms
+from ovs_highway.cli.model import AgentView, ask_agent
 from ovs_highway.errors import SetupError
 from ovs_highway.lab.sandbox import find_vswitchd
 
@@ -59,7 +61,12 @@ class Switch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything that the checks judge; huge pages are of 2 MiB."""
+    """Everything that the checks judge.
+
+    Attributes:
+        huge_total, huge_free: of 2 MiB.
+        terms: on which terms highwayd lets its ports have links.
+    """
 
     root: bool
     huge_total: int
@@ -74,6 +81,7 @@ class Facts:
     switch: Switch | None
     highwayd: bool
     rundir: Path
+    terms: tuple[Terms, ...] = ()
 
 
 def gather() -> Facts:
@@ -102,6 +110,16 @@ def gather() -> Facts:
         switch=_switch(ovs_rundir),
         highwayd=listens(paths.control_socket()),
         rundir=paths.rundir(),
+        terms=link_terms(ask_agent(paths.rundir())),
+    )
+
+
+def link_terms(agent: AgentView) -> tuple[Terms, ...]:
+    """Return on which terms ports may have links, as far as highwayd knows."""
+    return tuple(
+        Terms(port=name, mode=Mode(port["mode"]), trust=port["trust"])
+        for name, port in agent.ports.items()
+        if port.get("mode") in set(Mode)
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -199,6 +200,14 @@ class PortRegion(Region):
         """Return the sender's region id of each inbound rule in force."""
         table = self._copy("struct highway_rule", self._in_rules_offset, self.n_rules)
         return [int(rule.peer_id) for rule in table if rule.live]
+
+    def matches_tcp(self) -> bool:
+        """Tell whether some rule in force is for TCP and nothing else."""
+        table = self._copy("struct highway_rule", self._rules_offset, self.n_rules)
+        return any(
+            rule.live and rule.mask.ip_proto == 0xFF and rule.key.ip_proto == socket.IPPROTO_TCP
+            for rule in table
+        )
 
     def rules(self, *, ended: bool = False) -> list[Rule]:
         """Return the rules in force, with `ended` also those in slots not yet used again."""
