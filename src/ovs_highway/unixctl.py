@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ovs_highway.errors import CommandError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 _MAX_REQUEST: Final = 64 << 10
@@ -48,6 +49,27 @@ class Reader:
             found.append(value)
             self._text = text[end:].encode("utf-8")
         return found
+
+
+class Finder:
+    """Looks for words in a stream without keeping it.
+
+    Attributes:
+        found: the words that were met.
+    """
+
+    def __init__(self, words: Collection[bytes]) -> None:
+        self._words = words
+        self._overlap = max(map(len, words)) - 1
+        self._rest = b""
+        self.found: set[bytes] = set()
+
+    def feed(self, data: bytes) -> set[bytes]:
+        """Take bytes as they come; return the words that were met so far."""
+        text = self._rest + data
+        self.found.update(word for word in self._words if word in text)
+        self._rest = text[max(0, len(text) - self._overlap) :]
+        return self.found
 
 
 def call(path: Path, method: str, *params: str, timeout: float = 5.0) -> str:

@@ -114,8 +114,8 @@ def test_without_highwayd_for_long_the_bypass_ends_and_comes_back_with_it(scene:
     """Nobody watches over policy any more: the lease runs out.
 
     Steps: flood over the bypass, kill highwayd, wait; start it again.
-    Verify: after some time everything takes the normal channel, nothing is lost for it on the way;
-    with highwayd the bypass is used again.
+    Verify: after some time everything takes the normal channel, and it is said why; nothing is
+    lost on the way; with highwayd the bypass is used again.
     """
     receiver, sender = bypass(scene)
     scene.sandbox.kill_highwayd()
@@ -124,6 +124,9 @@ def test_without_highwayd_for_long_the_bypass_ends_and_comes_back_with_it(scene:
         "the normal channel is used",
     )
     becomes(receiver.received, sender.sent(), "the receiver")
+    lease = "highwayd has been away for too long (lease); start highwayd"
+    becomes(lambda: scene.link(1, 2)["reason"], lease, "the reason")
+    assert f"mode: off ({lease})" in scene.highway("show")
     scene.sandbox.start_highwayd()
     scene.bypass_on(sender)
     becomes(receiver.received, sender.sent(), "the receiver")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import signal
@@ -16,6 +17,7 @@ from ovs_highway import protocol
 from ovs_highway.agent import control
 from ovs_highway.errors import CommandError
 from ovs_highway.shm import Off
+from ovs_highway.unixctl import Finder
 
 from .conftest import put_rule, wait_for
 from .database import needs_ovs
@@ -323,7 +325,16 @@ def test_fin_timeout_turns_the_ports_of_its_bridge_off(
     assert set(vswitchd.asked) == {"bridge/dump-flows br0", "version"}
 
 
-@pytest.mark.parametrize("length", [0, 1, 65000, 65534, 65535, 65536, 131070, 3_000_000])
+def test_words_are_found_wherever_a_stream_is_cut() -> None:
+    text = b"..abc..de.f...abcde"
+    for first, second in itertools.combinations_with_replacement(range(len(text) + 1), 2):
+        finder = Finder([b"abc", b"de", b"fg", b"."])
+        for piece in (text[:first], text[first:second], text[second:]):
+            finder.feed(piece)
+        assert finder.found == {b"abc", b"de", b"."}
+
+
+@pytest.mark.parametrize("length", [0, 65536, 3_000_000])
 def test_a_word_is_found_in_an_answer_of_any_length(tmp_path: Path, length: int) -> None:
     daemon = FakeVswitchd(tmp_path)
     text = 'note="id":1,"error":"' + "x" * length

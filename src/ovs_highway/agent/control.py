@@ -164,22 +164,17 @@ async def search(path: Path, method: str, *params: str, what: bytes) -> bool:
     Raises:
         CommandError: no such daemon, no answer in time, or it refused.
     """
-    marks = {"found": what, "failed": b'"error":"', "end": b'"id":1'}
-    seen: set[str] = set()
-    overlap = max(map(len, marks.values())) - 1
-    rest = b""
-
-    def take(data: bytes) -> bool:
-        nonlocal rest
-        text = rest + data
-        seen.update(name for name, mark in marks.items() if mark in text)
-        rest = text[-overlap:]
-        return "end" in seen
-
-    await _exchange(path, [(method, *params), ("version",)], take, seconds=_SEARCH_TIMEOUT)
-    if "failed" in seen:
+    end, failed = b'"id":1', b'"error":"'
+    finder = unixctl.Finder([what, end, failed])
+    await _exchange(
+        path,
+        [(method, *params), ("version",)],
+        lambda data: end in finder.feed(data),
+        seconds=_SEARCH_TIMEOUT,
+    )
+    if failed in finder.found:
         raise CommandError(f"{path} refused {method} {' '.join(params)}")
-    return "found" in seen
+    return what in finder.found
 
 
 async def _exchange(
