@@ -13,12 +13,15 @@ import logging
 import os
 import select
 import threading
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-import ovs.db.error  # type: ignore[import-untyped]  # it has no types
-import ovs.db.idl  # type: ignore[import-untyped]
-import ovs.poller  # type: ignore[import-untyped]
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it imports eventlet where that is installed, which warns
+    import ovs.db.error  # type: ignore[import-untyped]  # it has no types
+    import ovs.db.idl  # type: ignore[import-untyped]
+    import ovs.poller  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
