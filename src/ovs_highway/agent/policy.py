@@ -93,10 +93,8 @@ def terms(snapshot: Snapshot, port: str) -> Terms | None:
     if interface is None:
         return None
     value, _ = _most_specific(snapshot, interface, "highway-mode") or (Mode.AUTO, "")
-    switched, _ = _most_specific(snapshot, interface, "highway") or ("on", "")
-    known = value in _MODES and switched == "on"
-    trust = interface.external_ids.get("highway-trust", "")
-    return Terms(port=port, mode=Mode(value) if known else Mode.OFF, trust=trust)
+    mode = Mode(value) if value in _MODES else Mode.OFF
+    return Terms(port=port, mode=mode, trust=interface.external_ids.get("highway-trust", ""))
 
 
 def why_port_off(
