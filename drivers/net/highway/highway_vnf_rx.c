@@ -161,24 +161,13 @@ gate_open(const struct highway_port *port, struct highway_link *link, struct hig
 	return true;
 }
 
-#define CHECKED_LEN 128 /* bytes of a frame that a check looks at, and more than it needs */
-
 /* Does a rule of the sender let this frame through? */
 static bool
 let_through(const struct highway_classifier *check, const struct rte_mbuf *mbuf)
 {
-	const struct highway_class_rule *rule;
-	uint8_t headers[CHECKED_LEN];
-	struct rte_mbuf linear = { .buf_addr = headers, .pkt_len = mbuf->pkt_len };
 	bool conflict = false;
+	const struct highway_class_rule *rule = highway_lookup(check, mbuf, &conflict);
 
-	if (unlikely(mbuf->nb_segs != 1 && mbuf->data_len < CHECKED_LEN)) {
-		linear.data_len = (uint16_t)RTE_MIN(mbuf->pkt_len, (uint32_t)CHECKED_LEN);
-		if (rte_pktmbuf_read(mbuf, 0, linear.data_len, headers) != headers)
-			return false;
-		mbuf = &linear;
-	}
-	rule = highway_lookup(check, mbuf, &conflict);
 	return rule != NULL && mbuf->pkt_len <= rule->max_frame;
 }
 
