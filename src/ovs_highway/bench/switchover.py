@@ -120,17 +120,20 @@ def await_switch(sandbox: Sandbox, *ports: str) -> None:
         sandbox.vsctl("wait-until", "Interface", port, "link_state=up")
 
 
-def settled(traffic: Traffic) -> TrafficStats:
-    """Stop all senders, and return the statistics once nothing more arrives."""
-    for port in range(traffic.n_ports):
-        traffic.stop(port)
-    seen = [traffic.stats()]
+def settled(*programs: Traffic) -> tuple[TrafficStats, ...]:
+    """Stop all senders, and return the programs' statistics once nothing more arrives."""
+    for program in programs:
+        for port in range(program.n_ports):
+            program.stop(port)
+    seen: list[tuple[TrafficStats, ...]] = []
 
     def quiet() -> bool:
+        seen.append(tuple(program.stats() for program in programs))
+        if judge(seen[-1]).lost == 0:
+            return True
         time.sleep(0.1)
-        seen.append(traffic.stats())
-        arrived = [judge([stats]).received for stats in seen[-4:]]
-        return judge([seen[-1]]).lost <= 0 or (len(arrived) == 4 and len(set(arrived)) == 1)
+        arrived = [judge(stats).received for stats in seen[-5:]]
+        return len(arrived) == 5 and len(set(arrived)) == 1
 
     wait_until(quiet, PATIENCE)
     return seen[-1]
@@ -162,7 +165,7 @@ def run_once(
             _churn(traffic, churn, goal, deadline=began + 60 + goal.packets / SLOWEST, tell=tell)
             seconds = time.monotonic() - began
             churn.settle()
-            stats = settled(traffic)
+            (stats,) = settled(traffic)
             changes = dict(sorted(churn.changes.items()))
         found = counts(traffic)
         return Outcome(

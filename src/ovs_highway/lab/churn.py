@@ -5,6 +5,11 @@ A class is on the bypass while its flow does nothing but output to a highway por
 gates are open. What moves it: its flow is modified into one that rewrites a header, deleted (then
 a flow of lower priority, which rewrites, has it), added again or sent to another port; and the
 gate of a port is closed and opened.
+
+Each class of a route has a table of its own for these flows, which match everything. So a change
+modifies a datapath flow and never deletes one: when Open vSwitch deletes one under traffic, what
+comes next of the same batch is handled as an upcall, and overtakes what is in front of it. That
+is its own doing, with or without us, and not what is to be seen here.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 
     from ovs_highway.lab.sandbox import Sandbox
 
+SENT_TO: Final = "02:00:00:00:00:01"
 REWRITE: Final = "mod_dl_dst:02:00:00:00:00:77"
 VERSION: Final = "OpenFlow13"
 
@@ -75,10 +81,14 @@ class Churn:
             ]
             self._regions[name] = self._stack.enter_context(PortRegion.open(path))
         for route in self._routes:
-            flow = f"priority=1,in_port={route.source},actions={REWRITE},output:{route.target}"
-            self._ofctl("add-flow", flow)
             for spec in self._classes:
+                table = self._table(route, spec)
+                flow = f"table={table},priority=1,actions={REWRITE},output:{route.target}"
+                self._ofctl("add-flow", flow)
                 self.set_class(route, spec, "straight")
+                # With the address that is rewritten, for its sake only: see above.
+                head = f"in_port={route.source},dl_dst={SENT_TO},{match(spec)}"
+                self._ofctl("add-flow", f"table=0,{head},actions=goto_table:{table}")
         self.changes.clear()
         return self
 
@@ -91,7 +101,7 @@ class Churn:
         Raises:
             SandboxError: the switch refuses, or there is no such kind.
         """
-        flow = f"priority=10,in_port={route.source},{match(spec)}"
+        flow = f"table={self._table(route, spec)},priority=10"
         actions = {
             "straight": f"output:{route.target}",
             "rewrite": f"{REWRITE},output:{route.target}",
@@ -104,6 +114,9 @@ class Churn:
             self._ofctl("add-flow", f"{flow},actions={actions[kind]}")
         else:
             raise SandboxError(f"a flow cannot be made {kind!r}; see set_class()")
+
+    def _table(self, route: Route, spec: str) -> int:
+        return 1 + self._routes.index(route) * len(self._classes) + self._classes.index(spec)
 
     def flip_flow(self) -> None:
         """Change the flow of some class of some route."""

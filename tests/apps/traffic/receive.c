@@ -2,8 +2,8 @@
 
 /**
  * @file
- * Receiving: each frame is checked by itself and within its stream, or forwarded unseen to the
- * same queue of another port.
+ * Receiving: each frame is checked by itself and within its stream, or forwarded to the same
+ * queue of another port.
  */
 
 #include <inttypes.h>
@@ -221,6 +221,16 @@ check(struct rx_queue *rxq, const struct rte_mbuf *mbuf, uint64_t now)
 	note_number(rxq, s, number, length);
 }
 
+/* As a router would; a flow on the way may have rewritten it. */
+static void
+restore_destination(struct rte_mbuf *mbuf)
+{
+	static const uint8_t address[RTE_ETHER_ADDR_LEN] = { 0x02, 0, 0, 0, 0, 0x01 };
+
+	if (mbuf->data_len >= sizeof(address))
+		memcpy(rte_pktmbuf_mtod(mbuf, void *), address, sizeof(address));
+}
+
 static bool
 forward_pending(struct rx_queue *rxq, uint16_t to)
 {
@@ -254,6 +264,8 @@ receive_some(struct rx_queue *rxq)
 	traffic_add(&rxq->packets, n);
 	traffic_add(&rxq->bytes, bytes);
 	if (to >= 0) {
+		for (i = 0; i < n; i++)
+			restore_destination(burst[i]);
 		memcpy(rxq->pending, burst, n * sizeof(burst[0]));
 		rxq->n_pending = n;
 		forward_pending(rxq, (uint16_t)to);
