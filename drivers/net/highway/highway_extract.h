@@ -46,7 +46,8 @@
 #define HIGHWAY_SCTP_LEN 12
 #define HIGHWAY_UDP_LEN 8
 #define HIGHWAY_ICMP_LEN 8
-#define HIGHWAY_HEAD_LEN 128	/* more than all headers that are looked at */
+/* More than is ever looked at: Ethernet, a tag, IPv4 with all options, TCP without any. */
+#define HIGHWAY_HEAD_LEN 128
 
 static inline uint64_t
 highway_load64(const uint8_t *at)
@@ -120,13 +121,13 @@ highway_extract_l4(const uint8_t *l4, uint32_t size, uint8_t proto, uint64_t *w2
 }
 
 static inline bool
-highway_extract_ipv4(const uint8_t *l3, uint32_t size, uint32_t readable,
-		     enum highway_class_depth depth, uint64_t *w)
+highway_extract_ipv4(const uint8_t *l3, uint32_t size, enum highway_class_depth depth,
+		     uint64_t *w)
 {
 	uint32_t header_len, total_len;
 	uint64_t w2 = w[2], w3 = 0;
 
-	if (unlikely(readable < HIGHWAY_IPV4_LEN || (l3[0] >> 4) != 4))
+	if (unlikely(size < HIGHWAY_IPV4_LEN || (l3[0] >> 4) != 4))
 		return false;
 	header_len = (l3[0] & 0xf) * 4U;
 	total_len = rte_be_to_cpu_16(highway_load16(l3 + 2));
@@ -137,13 +138,9 @@ highway_extract_ipv4(const uint8_t *l3, uint32_t size, uint32_t readable,
 		return false;
 	w2 |= (uint64_t)l3[9] << HIGHWAY_W2_PROTO | (uint64_t)l3[1] << HIGHWAY_W2_TOS |
 	      (uint64_t)l3[8] << HIGHWAY_W2_TTL;
-	if (depth == HIGHWAY_DEPTH_L4) {
-		if (unlikely(readable < header_len + HIGHWAY_TCP_LEN && readable < size))
-			return false;
-		if (unlikely(!highway_extract_l4(l3 + header_len, total_len - header_len, l3[9],
-						 &w2, &w3)))
-			return false;
-	}
+	if (depth == HIGHWAY_DEPTH_L4 &&
+	    unlikely(!highway_extract_l4(l3 + header_len, total_len - header_len, l3[9], &w2, &w3)))
+		return false;
 	w[2] = w2;
 	w[3] = w3;
 	w[4] = highway_load32(l3 + 12);
@@ -154,13 +151,13 @@ highway_extract_ipv4(const uint8_t *l3, uint32_t size, uint32_t readable,
 }
 
 static inline bool
-highway_extract_ipv6(const uint8_t *l3, uint32_t size, uint32_t readable,
-		     enum highway_class_depth depth, uint64_t *w)
+highway_extract_ipv6(const uint8_t *l3, uint32_t size, enum highway_class_depth depth,
+		     uint64_t *w)
 {
 	uint64_t w2 = w[2], w3 = 0;
 	uint32_t payload_len;
 
-	if (readable < HIGHWAY_IPV6_LEN || (l3[0] >> 4) != 6)
+	if (size < HIGHWAY_IPV6_LEN || (l3[0] >> 4) != 6)
 		return false;
 	payload_len = rte_be_to_cpu_16(highway_load16(l3 + 4));
 	if (payload_len > size - HIGHWAY_IPV6_LEN)
@@ -177,12 +174,9 @@ highway_extract_ipv6(const uint8_t *l3, uint32_t size, uint32_t readable,
 	w2 |= (uint64_t)l3[6] << HIGHWAY_W2_PROTO |
 	      (uint64_t)(uint8_t)(l3[0] << 4 | l3[1] >> 4) << HIGHWAY_W2_TOS |
 	      (uint64_t)l3[7] << HIGHWAY_W2_TTL;
-	if (depth == HIGHWAY_DEPTH_L4) {
-		if (readable < HIGHWAY_IPV6_LEN + HIGHWAY_TCP_LEN && readable < size)
-			return false;
-		if (!highway_extract_l4(l3 + HIGHWAY_IPV6_LEN, payload_len, l3[6], &w2, &w3))
-			return false;
-	}
+	if (depth == HIGHWAY_DEPTH_L4 &&
+	    !highway_extract_l4(l3 + HIGHWAY_IPV6_LEN, payload_len, l3[6], &w2, &w3))
+		return false;
 	w[2] = w2;
 	w[3] = w3;
 	w[4] = highway_load64(l3 + 8);
@@ -228,19 +222,18 @@ highway_extract(const struct rte_mbuf *mbuf, enum highway_class_depth depth,
 		union highway_key_words *key)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	uint32_t readable = mbuf->data_len, size = mbuf->pkt_len, l3 = HIGHWAY_ETH_LEN;
+	uint32_t size = mbuf->pkt_len, l3 = HIGHWAY_ETH_LEN;
 	uint8_t head[HIGHWAY_HEAD_LEN];
 	uint64_t *w = key->words, w1;
 	uint16_t type;
 
 	/* Where headers end in the middle of a chain must not decide on a frame's way. */
-	if (unlikely(readable < RTE_MIN(size, sizeof(head)))) {
-		readable = (uint32_t)RTE_MIN(size, sizeof(head));
-		frame = rte_pktmbuf_read(mbuf, 0, readable, head);
+	if (unlikely(mbuf->data_len < RTE_MIN(size, sizeof(head)))) {
+		frame = rte_pktmbuf_read(mbuf, 0, (uint32_t)RTE_MIN(size, sizeof(head)), head);
 		if (frame == NULL)
 			return false;
 	}
-	if (unlikely(readable < HIGHWAY_ETH_LEN + HIGHWAY_TAG_LEN))
+	if (unlikely(size < HIGHWAY_ETH_LEN + HIGHWAY_TAG_LEN))
 		return false;
 	w1 = highway_load64(frame + 8) & HIGHWAY_W1_UNTAGGED;
 	type = (uint16_t)(w1 >> 32);
@@ -261,9 +254,9 @@ highway_extract(const struct rte_mbuf *mbuf, enum highway_class_depth depth,
 	w[1] = w1;
 	if (depth != HIGHWAY_DEPTH_L2) {
 		if (likely(type == RTE_BE16(RTE_ETHER_TYPE_IPV4)))
-			return highway_extract_ipv4(frame + l3, size - l3, readable - l3, depth, w);
+			return highway_extract_ipv4(frame + l3, size - l3, depth, w);
 		if (type == RTE_BE16(RTE_ETHER_TYPE_IPV6))
-			return highway_extract_ipv6(frame + l3, size - l3, readable - l3, depth, w);
+			return highway_extract_ipv6(frame + l3, size - l3, depth, w);
 	}
 	memset(&w[3], 0, 5 * sizeof(w[0]));
 	return true;
