@@ -23,7 +23,7 @@ demo: setup
 	@$(VENV)/python -m ovs_highway.demo
 
 test: setup
-	$(PYTEST) -m "not long" tests/unit tests/system
+	$(PYTEST) -m "not long" tests/unit tests/system tests/model
 
 test-unit: venv
 	$(PYTEST) tests/unit

@@ -54,6 +54,7 @@ PACKAGES: Final = (
     "pkg-config",
     "python3",
     "python3-venv",
+    "spin",
 )
 HUGEPAGES: Final = 1536
 HUGE_MOUNT: Final = Path("/dev/hugepages")

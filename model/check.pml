@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What must hold. No step can be taken for ever (each one uses up packets, marks or changes; that
+ * there are no cycles is checked too), so "in the end everything is delivered" is a property of
+ * the states in which nothing can move.
+ */
+
+byte sent[QUEUES * CLASSES];	/* accepted from the application: also the next number */
+byte next[QUEUES * CLASSES];	/* the least number that may be delivered */
+byte got[QUEUES * CLASSES];
+byte dropped[QUEUES * CLASSES];	/* by OVS, at a full ring of the receiver */
+byte n_ended;			/* senders that have sent all or have gone silent */
+
+inline deliver(packet)
+{
+	/* Never again, and never behind a later one. */
+	assert(B(packet) >= next[COUNT(Q(packet), A(packet))]);
+	next[COUNT(Q(packet), A(packet))] = B(packet) + 1;
+	got[COUNT(Q(packet), A(packet))]++
+}
+
+inline drop(packet)
+{
+#ifndef DROPS
+	assert(false);		/* the rings are large enough in this configuration */
+#endif
+	dropped[COUNT(Q(packet), A(packet))]++
+}
+
+#ifdef DEAD
+/* What lies in front of the dead is lost; in: i. */
+inline count_abandoned()
+{
+	do
+	:: len(receive[i]) > 0 ->
+		receive[i]?entry;
+		if
+		:: KIND(entry) == PACKET ->
+			abandoned[COUNT(Q(entry), A(entry))]++
+		:: else
+		fi
+	:: else ->
+		break
+	od;
+	for (j : 0 .. QUEUES - 1) {
+		for (k : bypass[TX(j, i)].tail .. bypass[TX(j, i)].head) {
+			entry = bypass[TX(j, i)].slot[k % BYPASS_RING];
+			if
+			:: k < bypass[TX(j, i)].head && KIND(entry) == PACKET ->
+				abandoned[COUNT(Q(entry), A(entry))]++
+			:: else
+			fi
+		}
+	}
+}
+
+byte abandoned[QUEUES * CLASSES];
+
+/* Class 0 goes to the receiver that may be dead, class 1 to the other one. */
+proctype Check()
+{
+	byte i, j, k;
+	int entry;
+
+	timeout ->
+	atomic {
+		count_abandoned();
+		for (i : 0 .. QUEUES - 1) {
+			assert(len(normal[i]) == 0);
+			assert(sent[COUNT(i, 1)] == PACKETS);	/* the dead one stops nobody */
+			assert(got[COUNT(i, 1)] == PACKETS);
+			assert(got[COUNT(i, 0)] + dropped[COUNT(i, 0)] + abandoned[COUNT(i, 0)] ==
+			       sent[COUNT(i, 0)])
+		}
+	}
+}
+#else
+proctype Check()
+{
+	byte i;
+
+	timeout ->
+	atomic {
+		assert(n_ended == QUEUES);	/* no sender is stuck */
+		for (i : 0 .. QUEUES * CLASSES - 1) {
+			assert(got[i] + dropped[i] == sent[i])
+		}
+	}
+}
+#endif
