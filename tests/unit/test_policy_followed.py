@@ -349,3 +349,17 @@ def test_a_word_is_found_in_an_answer_of_any_length(tmp_path: Path, length: int)
     with pytest.raises(CommandError, match=re.escape("refused bridge/dump-flows br9")):
         search("br9")
     daemon.close()
+
+
+def test_a_rule_for_tcp_is_found_among_others(lab: Lab) -> None:
+    one, two = lab.switch("vnf1"), lab.switch("vnf2")
+    assert not one.region.matches_tcp()
+    for slot in (0, 5, one.region.n_rules - 1):
+        put_rule(one, slot, two)
+    put_rule(one, 1, two, protocol=6, live=False)
+    assert not one.region.matches_tcp()
+    for slot in (0, 5, one.region.n_rules - 1):
+        put_rule(one, slot, two, protocol=6)
+        assert one.region.matches_tcp()
+        put_rule(one, slot, two, protocol=6, live=False)
+        assert not one.region.matches_tcp()

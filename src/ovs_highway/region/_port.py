@@ -204,10 +204,12 @@ class PortRegion(Region):
     def matches_tcp(self) -> bool:
         """Tell whether some rule in force is for TCP and nothing else."""
         table = self._copy("struct highway_rule", self._rules_offset, self.n_rules)
-        return any(
-            rule.live and rule.mask.ip_proto == 0xFF and rule.key.ip_proto == socket.IPPROTO_TCP
-            for rule in table
-        )
+        offset = ffi.offsetof("struct highway_rule", "key", "ip_proto")
+        protocols = bytes(ffi.buffer(table))[offset :: shm.RULE_LEN]
+        slot = protocols.find(socket.IPPROTO_TCP)
+        while slot >= 0 and not (table[slot].live and table[slot].mask.ip_proto == 0xFF):
+            slot = protocols.find(socket.IPPROTO_TCP, slot + 1)
+        return slot >= 0
 
     def rules(self, *, ended: bool = False) -> list[Rule]:
         """Return the rules in force, with `ended` also those in slots not yet used again."""
