@@ -235,10 +235,36 @@ end:	do
 #endif
 
 #ifdef DEAD
-/* The VNF of receiver 0 stops to poll, at any moment. */
+/* The VNF of receiver 0 stops to poll, all or one of its queues, at any moment. */
 proctype Death()
 {
 	printf("receiver 0 is dead\n");
 	dead = true
 }
+
+#ifdef DEAD_QUEUE
+/* Its other queue does not wait for ever: too_long(), highway_link_fault(), and both ends go. */
+proctype Timeout()
+{
+	byte p, i, r, id, w;
+
+	dead;
+	timed_out = true;
+	atomic {
+		printf("the link to receiver 0 is closed\n");
+		at_receiver[0] = 0
+	}
+	atomic {
+		at_sender[0].leaving = true;
+		at_sender[0].usable = false;
+		n_changes++;
+		make_view()
+	}
+	atomic {
+		at_sender[0].id = 0;
+		n_changes++;
+		make_view()
+	}
+}
+#endif
 #endif

@@ -4,7 +4,7 @@
 
 #define HELD(q) \
 	(hold_link != 0 && at_receiver[LINK(PORT_OF(q), l)] == hold_link && \
-	 bypass[TX(q, l)].tail < hold_until)
+	 bypass[TX(q, l)].tail < hold_until && !TIMED_OUT(l))
 
 #if RXQ > 1
 #define ENTERED_ALL(q, e) (ENTERED(q, l, 0) >= (e) && ENTERED(q, l, 1) >= (e))
@@ -21,9 +21,10 @@
 
 /* Has this queue something to take from the bypass ring of queue q? */
 #define TO_TAKE(q) \
-	(ALIVE(l) && (q) % RXQ == x && at_receiver[LINK(PORT_OF(q), l)] != 0 && \
+	(ALIVE(l, x) && (q) % RXQ == x && at_receiver[LINK(PORT_OF(q), l)] != 0 && \
 	 bypass[TX(q, l)].tail < bypass[TX(q, l)].published && \
-	 (KIND(B_FRONT(TX(q, l))) != FENCE || GATE_OPEN(q, A(B_FRONT(TX(q, l))))))
+	 (KIND(B_FRONT(TX(q, l))) != FENCE || TIMED_OUT(l) || \
+	  GATE_OPEN(q, A(B_FRONT(TX(q, l))))))
 
 /* In: entry, a SYNC. */
 inline take_sync()
@@ -95,7 +96,7 @@ proctype Receiver(byte l; byte x)
 
 end:	do
 	:: atomic {
-		ALIVE(l) && len(receive[RX(l, x)]) > 0 && !HELD(hold_queue) ->
+		ALIVE(l, x) && len(receive[RX(l, x)]) > 0 && !HELD(hold_queue) ->
 		drain_normal()
 	   }
 	:: atomic {

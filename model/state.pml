@@ -98,10 +98,17 @@ byte entered[QUEUES * LINKS * RXQ];	/* rx->entered[] */
 #define ENTERED(q, l, x) entered[((q) * LINKS + (l)) * RXQ + (x)]
 
 #ifdef DEAD
-bool dead;			/* receiver 0 */
-#define ALIVE(l) ((l) != 0 || !dead)
+bool dead;			/* receiver 0, or its last queue only */
+bool timed_out;			/* a queue of it that lives waits no more */
+#ifdef DEAD_QUEUE
+#define ALIVE(l, x) ((l) != 0 || (x) != RXQ - 1 || !dead)
 #else
-#define ALIVE(l) true
+#define ALIVE(l, x) ((l) != 0 || !dead)
+#endif
+#define TIMED_OUT(l) ((l) == 0 && timed_out)
+#else
+#define ALIVE(l, x) true
+#define TIMED_OUT(l) false
 #endif
 
 /* -------------------------------------------------------------------------------- switch's --- */

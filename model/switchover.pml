@@ -50,7 +50,7 @@
 /* FULL_RING: the last ring of receiver 0 is full at the beginning, of marks without meaning. */
 /* DROPS: OVS may drop at a full ring. CONSTANT: senders and OVS do all that they may. */
 
-/* DEAD: receiver 0 stops at some moment. FLUSH_LATER: OVS has a tx-flush-interval. */
+/* DEAD: receiver 0 stops at some moment, with DEAD_QUEUE only its last queue. FLUSH_LATER: OVS has a tx-flush-interval. */
 
 /* ---- sizes, in entries ---- */
 #ifndef NORMAL_RING
@@ -147,6 +147,9 @@ init {
 #endif
 #ifdef DEAD
 		run Death();
+#if defined DEAD_QUEUE && !defined NO_TIME_LIMIT
+		run Timeout();
+#endif
 #endif
 		run Check();
 		i = 0;

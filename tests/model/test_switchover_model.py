@@ -25,6 +25,11 @@ TWO_CORES: Final[Macros] = {"RXQ": 2, "CLASSES": 2, "UNTAGGED": ON, "PACKETS": 2
 TWO_LINKS: Final[Macros] = {"LINKS": 2, "CLASSES": 2, "PACKETS": 2, "CONSTANT": ON}
 TWO_CLASSES: Final[Macros] = {"CLASSES": 2, "PACKETS": 2, "CONSTANT": ON}
 
+DEAD_RECEIVER: Final[Macros] = {
+    **TWO_LINKS, "DEAD": ON, "DROPS": ON, "BYPASS_RING": 2, "RECEIVE_RING": 2, "NORMAL_RING": 3,
+}  # fmt: skip
+DEAD_QUEUE: Final[Macros] = {**DEAD_RECEIVER, "DEAD_QUEUE": ON, "RXQ": 2}
+
 HOLDS: Final[dict[str, Macros]] = {
     # Any moment may be the last at which the sender, or OVS, does something.
     "one queue, in bursts": {"PACKETS": 4, "BURST": 2},
@@ -50,10 +55,8 @@ HOLDS: Final[dict[str, Macros]] = {
     "a link is taken down and made again": {
         "BURST": 2, "PACKETS": 3, "REMOVALS": 1, "FLIPS": 1, "START": 1,
     },
-    "a dead receiver": {
-        **TWO_LINKS, "DEAD": ON, "DROPS": ON, "BYPASS_RING": 2, "RECEIVE_RING": 2,
-        "NORMAL_RING": 3, "FLIPS": 1, "START": 2, "FLIPPING": 1,
-    },
+    "a dead receiver": {**DEAD_RECEIVER, "FLIPS": 1, "START": 2, "FLIPPING": 1},
+    "a receiver with one dead queue": {**DEAD_QUEUE, "FLIPS": 0, "START": 1},
 }  # fmt: skip
 
 BIGGER: Final[dict[str, Macros]] = {
@@ -68,6 +71,7 @@ BIGGER: Final[dict[str, Macros]] = {
     "full rings, two cores": {
         "QUEUES": 2, "RXQ": 2, "PACKETS": 2, "CONSTANT": ON, "FLIPS": 1, "START": 1, **FULL_RINGS,
     },
+    "a receiver with one dead queue": {**DEAD_QUEUE, "FLIPS": 1, "START": 2, "FLIPPING": 1},
     "a link is taken down twice": {"BURST": 2, "PACKETS": 4, "REMOVALS": 2, "FLIPS": 2},
     "two queues, a link is taken down": {
         "QUEUES": 2, "BURST": 2, "PACKETS": 2, "REMOVALS": 1, "FLIPS": 1, "CONSTANT": ON,
@@ -90,6 +94,10 @@ MUTATIONS: Final[dict[str, tuple[Macros, str]]] = {
     "a link taken down with packets in it": (
         {**HOLDS["a link is taken down and made again"], "UNDRAINED": ON},
         LATER_IN_FRONT,
+    ),
+    "no time limit": (
+        {**HOLDS["a receiver with one dead queue"], "NO_TIME_LIMIT": ON},
+        "sent|got",
     ),
     # As it was built once.
     "marks in the table's order": (
