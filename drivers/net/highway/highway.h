@@ -317,6 +317,7 @@ struct highway_switch {
 	uint64_t bad_counters;
 	uint64_t hold_until_tsc;	/**< deliver nothing before; 0 = no hold; atomic */
 	uint32_t hold_token;		/**< of the purge that ends the hold */
+	uint32_t purged_token;		/**< of the last purge that was done */
 	uint64_t quiet_until_tsc;	/**< no bypass before; 0 = no such time */
 	uint64_t told_tsc;		/**< when the region's numbers were last written */
 	bool purge_wanted;		/**< tell highwayd */

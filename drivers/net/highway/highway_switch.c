@@ -339,8 +339,23 @@ highway_switch_purged(struct highway_port *port, uint32_t token)
 	/* The answer to an earlier hold does not end a later one. */
 	if (token != __atomic_load_n(&port->sw->hold_token, __ATOMIC_ACQUIRE))
 		return;
+	port->sw->purged_token = token;
+	if (__atomic_load_n(&port->sw->hold_until_tsc, __ATOMIC_ACQUIRE) != 0)
+		return;
 	port->sw->quiet_until_tsc = 0;
 	end_hold(port);
+}
+
+/*
+ * OVS has deleted its flows, but its offload thread destroys what it was given some time later. A
+ * flow that is learned anew before that finds the counts of the old one under its own name.
+ */
+static bool
+forgotten(const struct highway_port *port)
+{
+	return port->sw->purged_token ==
+		       __atomic_load_n(&port->sw->hold_token, __ATOMIC_ACQUIRE) &&
+	       TAILQ_EMPTY(&port->sw->flows);
 }
 
 static void
@@ -358,7 +373,10 @@ look_after_hold(struct highway_port *port)
 
 		highway_ctrl_send(port, HIGHWAY_MSG_PURGE, &body, -1);
 	}
-	if (until != 0 && now > until) {
+	if (until != 0 && forgotten(port)) {
+		sw->quiet_until_tsc = 0;
+		end_hold(port);
+	} else if (until != 0 && now > until) {
 		HW_LOG(WARNING, "port %s: another thread polls it and nobody had OVS learn its "
 		       "flows anew: no bypass for %d s", port->options.port, QUIET_S);
 		sw->quiet_until_tsc = now + QUIET_S * rte_get_tsc_hz();
