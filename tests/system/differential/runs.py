@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 PATIENCE: Final = 20.0
 UNCLAIMED: Final = 12.0
 VERSION: Final = "OpenFlow15"
+_SENTINEL: Final = struct.Struct(">HIBB")
+SENTINEL_LEN: Final = 12 + _SENTINEL.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +83,10 @@ class Runner:
             region.set_operator(Off.OPERATOR, off=not bypass)
         self.appctl("revalidator/purge")
         # Until OVS's offload thread has done it, old flows are rules and have hits.
-        self._await_offloads()
+        self.await_offloads()
         self.install(plan)
         self._pipe.collect()
-        before, bypassed, unclaimed = self.counters(), self._bypassed(), self.unclaimed()
+        before, bypassed, unclaimed = self.counters(), self.bypassed(), self.unclaimed()
         frames = tuple(self._round(a_round) for a_round in plan.rounds)
         if plan.purge:
             self.appctl("revalidator/purge")
@@ -95,7 +97,7 @@ class Runner:
             frames=frames,
             counters=_grown(before, after),
             sent=sum(isinstance(step, Send) for one in plan.rounds for step in one.steps),
-            bypassed=self._bypassed() - bypassed,
+            bypassed=self.bypassed() - bypassed,
             unclaimed=unclaimed,
         )
 
@@ -127,11 +129,11 @@ class Runner:
             self._await_rules()
         self._pipe.do(a_round.steps)
         frames: dict[tuple[int, int], list[bytes]] = {}
-        for one in self._drain():
+        for one in self.drain():
             frames.setdefault((one.port + 1, one.queue), []).append(one.frame)
         return frames
 
-    def _drain(self) -> list[Received]:
+    def drain(self) -> list[Received]:
         """Return all that is received.
 
         A last frame on each queue comes back through the switch to the port that sent it: by then
@@ -142,7 +144,7 @@ class Runner:
             Send(
                 port=port - 1,
                 queue=queue,
-                frame=bytes(12) + struct.pack(">HIBB", SENTINEL_TYPE, self._serial, port, queue),
+                frame=bytes(12) + _SENTINEL.pack(SENTINEL_TYPE, self._serial, port, queue),
             )
             for port in PORTS
             for queue in range(QUEUES)
@@ -164,12 +166,13 @@ class Runner:
 
     def _await_rules(self) -> None:
         """Wait until flows are offloaded, links are there, and the VNFs know of both."""
-        self._await_offloads()
+        self.await_offloads()
         if not any(region.gate().off_operator for region in self._regions.values()):
             eventually(self._linked, "rules have their links", patience=PATIENCE)
         eventually(self._acknowledged, "the VNFs follow", patience=PATIENCE)
 
-    def _await_offloads(self) -> None:
+    def await_offloads(self) -> None:
+        """Wait until OVS's offload thread has nothing to do."""
         eventually(
             lambda: "Enqueued offloads: 0" in self._offloads(),
             "OVS's offload thread has done all",
@@ -199,12 +202,13 @@ class Runner:
 
     # counters ----------------------------------------------------------------------------------
 
-    def _bypassed(self) -> int:
+    def bypassed(self) -> int:
+        """Return the frames that the VNFs have sent past the switch."""
         return sum(self._pipe.xstats(port - 1)["tx_bypass_packets"] for port in PORTS)
 
-    def unclaimed(self) -> int:
-        """Return the hits that no flow could be given so far."""
-        return sum(region.switch().unclaimed_packets for region in self._regions.values())
+    def unclaimed(self, *ports: int) -> int:
+        """Return the hits of some ports, by default of all, that no flow could be given so far."""
+        return sum(self._regions[port].switch().unclaimed_packets for port in ports or PORTS)
 
     def counters(self) -> Counters:
         """Return what OpenFlow says now."""
