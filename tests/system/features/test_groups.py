@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from tests.system.scene import Count, becomes, eventually
+from tests.system.scene import Count, eventually
 
 if TYPE_CHECKING:
     from tests.system.features.trio import Trio
@@ -32,16 +32,6 @@ def statistics(trio: Trio) -> list[Count]:
     ]
 
 
-def sees_links(trio: Trio) -> None:
-    """Wait until OVS knows that p2 and p3 are up: it looks at a DPDK port's link every 5 s."""
-    for port in ("p2", "p3"):
-        becomes(
-            lambda port=port: trio.scene.sandbox.vsctl("get", "Interface", port, "link_state"),  # type: ignore[misc]
-            "up\n",
-            f"the link of {port}",
-        )
-
-
 @pytest.mark.parametrize("group", [f"indirect,{TWO}", f"all,{TWO}", f"{HASH},{TWO}", f"ff,{TWO}"])
 def test_a_group_with_one_output_is_bypassed(trio: Trio, group: str) -> None:
     """One bucket, whatever the group's type.
@@ -49,7 +39,7 @@ def test_a_group_with_one_output_is_bypassed(trio: Trio, group: str) -> None:
     Steps: a flow to a group whose only bucket is p2; send.
     Verify: all takes the bypass to p2; flow, group and bucket show it.
     """
-    sees_links(trio)
+    trio.sees_links()
     add(trio, group.replace("ff,bucket=", "ff,bucket=watch_port:2,"))
     passed = trio.bypass()
     assert (passed.two, passed.three) == (passed.sent, Count())
@@ -133,7 +123,7 @@ def test_a_fast_failover_group_leaves_a_vnf_that_stops(trio: Trio) -> None:
     Steps: a group that watches p2, then p3; send; stop the port in the VNF at p2; start it.
     Verify: once OVS has seen it, the bypass goes to p3, and then to p2 again.
     """
-    sees_links(trio)
+    trio.sees_links()
     add(trio, "ff,bucket=watch_port:2,output:2,bucket=watch_port:3,output:3")
     assert trio.bypass().three == Count()
     trio.two.command("stop")

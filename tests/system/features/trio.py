@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tests.system.scene import BRIDGE, Count, eventually, settled
+from tests.system.scene import BRIDGE, Count, becomes, eventually, settled
 
 if TYPE_CHECKING:
     from tests.system.scene import Scene
@@ -73,6 +73,19 @@ class Trio:
     def mark(self) -> None:
         """From here on `normal` waits for new decisions."""
         self._refused = self._region.switch().rules_refused
+
+    def sees_links(self) -> None:
+        """Wait until OVS knows that p2 and p3 are up: it looks at a DPDK port's link every 5 s.
+
+        Then it looks at its flows again, too.
+        """
+        get = self.scene.sandbox.vsctl
+        for port in ("p2", "p3"):
+            becomes(
+                lambda port=port: get("get", "Interface", port, "link_state"),  # type: ignore[misc]
+                "up\n",
+                f"the link of {port}",
+            )
 
     def pass_on(self, bursts: int = BURSTS) -> Passed:
         """Have one send some bursts; return what was received by whom once nothing more comes."""
