@@ -241,7 +241,22 @@ def venv() -> None:
         doing="installing Python packages",
         hint="check that pip reaches its package index",
     )
+    controllers(target, project["project"]["optional-dependencies"]["controllers"])
     write_stamp(target / ".complete", key)
+
+
+def controllers(venv: Path, requirements: list[str]) -> None:
+    """Install the OpenFlow controllers of the tests into a folder that only they look into.
+
+    Package ovs, which highwayd uses, behaves differently beside eventlet, which they need.
+    """
+    folder = venv / "controllers"
+    shutil.rmtree(folder, ignore_errors=True)
+    run(
+        [venv / "bin/python", "-m", "pip", "install", "-q", "--target", folder, *requirements],
+        doing="installing OpenFlow controllers",
+        hint="check that pip reaches its package index",
+    )
 
 
 def everything() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tests.system.scene import Scene, Vnf
 
+OS_KEN: Final = Path(sys.prefix) / "controllers"
 HERE: Final = Path(__file__).with_name("controllers")
 PACKET_OUT: Final = 100  # bytes
 _ports: Final = itertools.count(16653)
@@ -40,7 +41,7 @@ class Controller:
                 str(HERE / f"{application}.py"),
             ),
             log=sandbox.rundir / f"{application}.log",
-            env=sandbox.env,
+            env=sandbox.env | {"PYTHONPATH": str(OS_KEN)},
         )
 
     def __enter__(self) -> Self:
