@@ -33,7 +33,9 @@ def switched(trio: Trio) -> Iterator[Trio]:
     trio.scene.highway("on", "--all")
 
 
-@pytest.mark.parametrize("allowed", [True, False], ids=["bypass", "normal"])
+@pytest.mark.parametrize(
+    "allowed", [True, pytest.param(False, marks=pytest.mark.long)], ids=["bypass", "normal"]
+)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_change_of_the_flow_cache_loses_nothing(
     switched: Trio, name: str, *, allowed: bool

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """An os-ken application that connects ports 1 and 2 with each other.
 
-It reads statistics all the time, sends packet-outs of LENGTH bytes to port 2, and rewrites packets
-from port 1 for a while and then not, again and again, until PACKET_OUTS are sent; after that it
-only reads statistics. What it sees it prints, a line of JSON each.
+It reads statistics and sends packet-outs of LENGTH bytes to port 2 all the time. With each SIGUSR1
+it begins, or ceases, to rewrite packets from port 1; with the last of STEPS it sends no more
+packet-outs. What it sees it prints, a line of JSON each.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 from typing import Any
 
 from os_ken.base.app_manager import OSKenApp
@@ -17,7 +18,7 @@ from os_ken.controller.handler import CONFIG_DISPATCHER, MAIN_DISPATCHER, set_ev
 from os_ken.lib import hub
 from os_ken.ofproto import ofproto_v1_3
 
-PACKET_OUTS = 60
+STEPS = 7
 LENGTH = 100
 
 
@@ -25,6 +26,15 @@ class PointToPoint(OSKenApp):  # type: ignore[misc]
     """Two flows, one each way."""
 
     OFP_VERSIONS = (ofproto_v1_3.OFP_VERSION,)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - os-ken's
+        super().__init__(*args, **kwargs)
+        self.wanted = 0
+        signal.signal(signal.SIGUSR1, self.step)
+
+    def step(self, *_: object) -> None:
+        """Want one step more."""
+        self.wanted += 1
 
     @set_ev_cls(ofp_event.EventOFPSwitchFeatures, CONFIG_DISPATCHER)  # type: ignore[untyped-decorator]
     def attached(self, event: Any) -> None:  # noqa: ANN401 - os-ken's
@@ -54,23 +64,25 @@ class PointToPoint(OSKenApp):  # type: ignore[misc]
     def work(self, datapath: Any) -> None:  # noqa: ANN401 - os-ken's
         """Do what the module says."""
         of, parser = datapath.ofproto, datapath.ofproto_parser
-        for number in range(PACKET_OUTS):
-            hub.sleep(0.05)
-            datapath.send_msg(
-                parser.OFPPacketOut(
-                    datapath=datapath,
-                    buffer_id=of.OFP_NO_BUFFER,
-                    in_port=of.OFPP_CONTROLLER,
-                    actions=[parser.OFPActionOutput(2)],
-                    data=bytes(LENGTH),
-                )
-            )
-            if number % 10 == 9:
-                self.flow_mod(datapath, of.OFPFC_MODIFY, 1, rewrite=number % 20 == 9)
-                self.ask(datapath)
-        print(json.dumps({"packet_outs": PACKET_OUTS}), flush=True)
+        steps = packet_outs = 0
         while True:
-            hub.sleep(0.2)
+            hub.sleep(0.05)
+            if steps < STEPS:
+                datapath.send_msg(
+                    parser.OFPPacketOut(
+                        datapath=datapath,
+                        buffer_id=of.OFP_NO_BUFFER,
+                        in_port=of.OFPP_CONTROLLER,
+                        actions=[parser.OFPActionOutput(2)],
+                        data=bytes(LENGTH),
+                    )
+                )
+                packet_outs += 1
+            if steps < min(self.wanted, STEPS):
+                steps += 1
+                if steps < STEPS:
+                    self.flow_mod(datapath, of.OFPFC_MODIFY, 1, rewrite=steps % 2 == 1)
+                print(json.dumps({"step": steps, "packet_outs": packet_outs}), flush=True)
             self.ask(datapath)
 
     def ask(self, datapath: Any) -> None:  # noqa: ANN401 - os-ken's
