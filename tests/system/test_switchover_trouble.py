@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -18,6 +19,7 @@ from tests.system.scene import BRIDGE, becomes, eventually
 
 from ovs_highway.bench.switchover import await_switch, settled
 from ovs_highway.lab import Traffic, judge
+from ovs_highway.lab.churn import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +51,17 @@ def configured(scene: Scene, **settings: str) -> Iterator[None]:
                 )
             else:
                 scene.sandbox.vsctl("remove", "Open_vSwitch", ".", "other_config", key)
+
+
+def freeze(pid: int) -> None:
+    """Stop a process, and return once all its threads stand still."""
+
+    def still() -> bool:
+        tasks = Path(f"/proc/{pid}/task").glob("*/stat")
+        return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+
+    os.kill(pid, signal.SIGSTOP)
+    eventually(still, "the process stands still")
 
 
 # the switch's settings -------------------------------------------------------------------------
@@ -108,10 +121,9 @@ def test_receive_queues_that_move_between_two_threads(
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_receive_queues_that_the_switch_balances_itself(scene: Scene) -> None:
-    """pmd-auto-lb moves queues when it thinks that a thread has too much to do.
+    """pmd-auto-lb moves receive queues when it thinks that a thread has too much to do.
 
-    Steps: two PMD threads, both ports at one of them at first; balance each minute; change
-    channels for three minutes.
+    Steps: two PMD threads; p1 → p2 and p3 → p4; change channels until the switch has balanced.
     Verify: as above.
     """
     settings = {
@@ -121,13 +133,17 @@ def test_receive_queues_that_the_switch_balances_itself(scene: Scene) -> None:
         "pmd_auto_lb_load_threshold": "1",
         "pmd_auto_lb_improvement_threshold": "0",
     }
+    balanced = "PMD auto load balance dry run. Requesting datapath reconfigure."
     with configured(scene, **settings):
         scene.ports(4, queues=2)
-        with Crossing(scene, queues=[(2, 2)], window=256) as crossing:
+        routes = [Route(source=1, target=2), Route(source=3, target=4)]
+        with Crossing(scene, routes=routes, n_ports=4, queues=[(2, 2)], window=256) as crossing:
             crossing.start()
-            ends = time.monotonic() + 200
-            while time.monotonic() < ends:
-                crossing.change(50)
+            deadline = time.monotonic() + 240
+            while balanced not in scene.log():
+                assert time.monotonic() < deadline, "the switch does not balance"
+                crossing.change(20)
+            crossing.change(50)
             crossing.check_but_for_drops()
 
 
@@ -226,8 +242,8 @@ def test_what_a_dead_receiver_leaves_is_told_and_its_sender_goes_on(
         assert before.faults == {}, before
         normal = sender.xstats()["tx_normal_packets"]
 
-        os.kill(receiver.pid, signal.SIGSTOP)
         try:
+            freeze(receiver.pid)
             sender.resume()
             eventually(lambda: sender.stats().ports[0].refused > 0, "the ring is full")
             sender.stop()
