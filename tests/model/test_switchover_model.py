@@ -146,6 +146,7 @@ def test_a_mutation_is_found_out(name: str) -> None:
     assert outcome.story
 
 
+@pytest.mark.timeout(600)
 def test_two_unfinished_enters_do_no_harm() -> None:
     """That a queue has one unfinished Enter at most is not what keeps its packets in order."""
     for name in ("flapping", "small rings", "full rings", "two links", "receiver on two cores"):
@@ -153,6 +154,7 @@ def test_two_unfinished_enters_do_no_harm() -> None:
         assert not outcome.error, str(outcome)
 
 
+@pytest.mark.timeout(600)  # by itself it has all configurations to explore
 def test_every_statement_is_reached() -> None:
     """Some configuration comes to each."""
     outcomes = [_explored(name) for name in HOLDS]
