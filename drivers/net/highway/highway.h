@@ -101,6 +101,7 @@ struct highway_tx_link {
 	uint64_t entered;	/**< rules born at this view version or before are on the bypass */
 	uint64_t epoch;		/**< of the last Enter */
 	uint64_t fence_at;	/**< ring index of the last fence */
+	bool entering;		/**< the receiver has not passed it when last looked at */
 	uint64_t packets;
 	uint64_t bytes;
 };
@@ -155,8 +156,6 @@ struct highway_vnf_txq {
 	uint64_t leave_mask;		/**< links to leave before the next normal packet */
 	uint64_t touched;		/**< links with something to publish at the burst's end */
 	uint64_t entered_mask;		/**< links with `entered` set */
-	int enter_slot;			/**< link with an unfinished Enter, -1 = none */
-	uint64_t enter_link;		/**< its id */
 	struct highway_queue_stats stats; /**< tx half */
 	uint64_t errors;		/**< frames of impossible length */
 	struct highway_counter *counters; /**< this queue's row in the region */

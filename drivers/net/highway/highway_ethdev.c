@@ -249,7 +249,6 @@ tx_queue_setup(struct rte_eth_dev *dev, uint16_t id, uint16_t n_desc __rte_unuse
 		return -ENOMEM;
 	txq->port = port;
 	txq->queue = id;
-	txq->enter_slot = -1;
 	dev->data->tx_queues[id] = txq;
 	return 0;
 }

@@ -100,21 +100,15 @@ give_up_all(struct highway_vnf_txq *txq)
 		give_up_link(txq, (uint32_t)__builtin_ctzll(txq->entered_mask));
 }
 
+/* Per link, so that a receiver that takes nothing keeps nobody from entering other links. */
 static bool
-enter_unfinished(struct highway_vnf_txq *txq)
+enter_unfinished(struct highway_tx_link *tl)
 {
-	struct highway_tx_link *tl;
-
-	if (txq->enter_slot < 0)
+	if (!tl->entering)
 		return false;
-	tl = &txq->links[txq->enter_slot];
-	if (tl->link_id == txq->enter_link) {
-		highway_producer_refresh(&tl->ring);
-		if (tl->ring.tail_seen <= tl->fence_at && !tl->ring.broken)
-			return true;
-	}
-	txq->enter_slot = -1;
-	return false;
+	highway_producer_refresh(&tl->ring);
+	tl->entering = tl->ring.tail_seen <= tl->fence_at && !tl->ring.broken;
+	return tl->entering;
 }
 
 /* Begin an Enter for every rule of the link that this view shows. */
@@ -129,7 +123,7 @@ enter_link(struct highway_vnf_txq *txq, const struct highway_view *view, uint32_
 		.value = RTE_MAX(tl->epoch + 1, rte_rdtsc()),
 	};
 
-	if (enter_unfinished(txq) || !leave_links(txq))
+	if (enter_unfinished(tl) || !leave_links(txq))
 		return false;
 	if (view->switch_here && !txq->port->options.unordered) {
 		if (highway_producer_reserve(&tl->ring, sizeof(marker)) == NULL ||
@@ -140,8 +134,7 @@ enter_link(struct highway_vnf_txq *txq, const struct highway_view *view, uint32_
 		tl->epoch = marker.value;
 		txq->touched |= link_bit(slot);
 		tl->fence_at = tl->ring.head - 1;
-		txq->enter_slot = (int)slot;
-		txq->enter_link = tl->link_id;
+		tl->entering = true;
 	}
 	tl->entered = view->version;
 	txq->entered_mask |= link_bit(slot);
@@ -159,20 +152,21 @@ new_switch(struct highway_vnf_txq *txq, const struct highway_view *view)
 	txq->switch_epoch = view->switch_epoch;
 	for (slot = 0; slot < view->n_slots; slot++) {
 		tl = &txq->links[slot];
-		if (view->links[slot].link != NULL && tl->ring.head != 0)
+		if (view->links[slot].link == NULL)
+			continue;
+		if (tl->ring.head != 0)
 			tl->left_at = UINT64_MAX;
-	}
-	if (enter_unfinished(txq)) {
-		struct highway_marker marker;
+		if (enter_unfinished(tl)) {
+			struct highway_marker marker = {
+				.peer_id = tl->peer_id,
+				.link_id = tl->link_id,
+				.value = tl->epoch,
+			};
 
-		tl = &txq->links[txq->enter_slot];
-		marker = (struct highway_marker){
-			.peer_id = tl->peer_id,
-			.link_id = tl->link_id,
-			.value = tl->epoch,
-		};
-		/* Without room the receiver's time limit opens the gate. */
-		highway_producer_mark(&txq->normal, HIGHWAY_DESC_ENTER, &marker, sizeof(marker));
+			/* Without room the receiver's time limit opens the gate. */
+			highway_producer_mark(&txq->normal, HIGHWAY_DESC_ENTER, &marker,
+					      sizeof(marker));
+		}
 	}
 }
 
@@ -195,8 +189,6 @@ new_view(struct highway_vnf_txq *txq, const struct highway_view *view)
 		if (slot >= view->n_slots || view->links[slot].link == NULL) {
 			txq->leave_mask &= ~link_bit(slot);
 			txq->entered_mask &= ~link_bit(slot);
-			if (txq->enter_slot == (int)slot)
-				txq->enter_slot = -1;
 			continue;
 		}
 		/* Some rule may be gone: what it sent stays in front of what follows. */
