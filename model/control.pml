@@ -156,7 +156,8 @@ inline detach_sender()
 		tx[TX(i, 0)].link_id = 0;
 		tx[TX(i, 0)].left_at = 0;
 		tx[TX(i, 0)].entered = 0;
-		tx[TX(i, 0)].fence_at = 0
+		tx[TX(i, 0)].fence_at = 0;
+		tx[TX(i, 0)].entering = false
 	}
 	i = 0
 }

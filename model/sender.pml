@@ -59,22 +59,19 @@ inline give_up_all()
 }
 
 #ifdef TWO_ENTERS
-#define ENTER_UNFINISHED false
+#define ENTER_UNFINISHED(t) false
 #else
-#define ENTER_UNFINISHED \
-	(enter_slot != 0 && tx[TX(q, enter_slot - 1)].link_id == enter_id && \
-	 bypass[TX(q, enter_slot - 1)].tail <= tx[TX(q, enter_slot - 1)].fence_at)
+#define ENTER_UNFINISHED(t) (tx[t].entering && bypass[t].tail <= tx[t].fence_at)
 #endif
 
 /* In: l, t; out: ok. */
 inline enter_link()
 {
 	if
-	:: ENTER_UNFINISHED ->
+	:: ENTER_UNFINISHED(t) ->
 		ok = false
 	:: else ->
-		enter_slot = 0;
-		enter_id = 0;
+		tx[t].entering = false;
 		leave_links();
 		if
 		:: ok && B_ROOM(t) && N_ROOM(q) ->
@@ -84,8 +81,7 @@ inline enter_link()
 			n_put(q, ENTRY(ENTER, 0, tx[t].epoch, l, tx[t].link_id));
 			tx[t].fence_at = bypass[t].head;
 			b_put(t, ENTRY(FENCE, 0, tx[t].epoch, 0, 0));
-			enter_slot = l + 1;
-			enter_id = tx[t].link_id;
+			tx[t].entering = true;
 			tx[t].entered = own[q].version
 		:: else ->
 			ok = false
@@ -113,13 +109,7 @@ inline new_view()
 		own[q].usable[k] = view[p].usable[k];
 		if
 		:: own[q].link[k] == 0 ->
-			leave_mask = leave_mask & ~BIT(k);
-			if
-			:: enter_slot == k + 1 ->
-				enter_slot = 0;
-				enter_id = 0
-			:: else
-			fi
+			leave_mask = leave_mask & ~BIT(k)
 		:: else ->
 			if
 			:: bypass[TX(q, k)].head != tx[TX(q, k)].left_at ->
@@ -264,7 +254,6 @@ inline publish_normal()
 proctype Sender(byte q)
 {
 	byte p, c, l, t, k, n, taken, leave_mask;
-	byte enter_slot, enter_id;	/* 0: no unfinished Enter, else the link + 1, and its id */
 	bool ok, closed;
 
 	p = PORT_OF(q);
@@ -325,8 +314,6 @@ end:
 	od;
 	atomic {
 		n_ended++;
-		leave_mask = 0;
-		enter_slot = 0;
-		enter_id = 0
+		leave_mask = 0
 	}
 }

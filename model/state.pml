@@ -52,7 +52,8 @@ typedef tx_link {		/* struct highway_tx_link */
 	byte left_at;
 	byte entered;
 	byte epoch;
-	byte fence_at
+	byte fence_at;
+	bool entering
 }
 tx_link tx[QUEUES * LINKS];
 
