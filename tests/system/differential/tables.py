@@ -81,6 +81,7 @@ class TableMaker:
         for table in range(self._tables):
             count = rng.choice((2, 4, 8, 16))
             drawn = [self._rule(table) for _ in range(count)]
+            drawn += self._fan() if rng.random() < 0.6 else []
             drawn += self._defaults(table)
             priorities = sorted(rng.sample(range(1, 1000), len(drawn)), reverse=True)
             for (match, actions), priority in zip(drawn, priorities, strict=True):
@@ -106,6 +107,26 @@ class TableMaker:
             for port in PORTS
             if rng.random() < 0.9
         ]
+
+    def _fan(self) -> list[tuple[str, str]]:
+        """Return rules that send each value of one field elsewhere."""
+        rng, world = self._rng, self._world
+        fields: dict[str, tuple[object, ...]] = {
+            "dl_vlan": world.vlans,
+            "dl_vlan_pcp": tuple(range(8)),
+            "dl_src": world.macs,
+            "dl_dst": world.macs,
+            "ip,nw_src": world.ips,
+            "ip,nw_dst": world.ips,
+            "ipv6,ipv6_dst": world.ip6s,
+            "ip,nw_tos": (0, 0x10, 0xB8),
+            "ip,nw_ttl": world.ttls,
+            "ip,nw_proto": (1, 6, 17, 132),
+            "udp,tp_dst": world.l4_ports,
+            "tcp,tp_src": world.l4_ports,
+        }
+        field = rng.choice(list(fields))
+        return [(f"{field}={value}", f"output:{rng.choice(PORTS)}") for value in fields[field]]
 
     def _rule(self, table: int) -> tuple[str, str]:
         match, kind, tagged = self._match(table)
