@@ -223,7 +223,7 @@ def test_what_a_dead_receiver_leaves_is_told_and_its_sender_goes_on(
     link taken down, by deleting the receiver's port (at once), or the flow (after 30 s, and the 5 s
     that a drain may take); add port or flow again; let the receiver go on.
     Verify: the sender reports exactly what it has sent in vain as abandoned; it goes on through the
-    switch, and what it sends arrives; in order, unless a drain has timed out.
+    switch, and what it sends arrives, in order; what was reported as abandoned never does.
     """
     scene.ports(2)
     env = scene.sandbox.env
@@ -275,7 +275,5 @@ def test_what_a_dead_receiver_leaves_is_told_and_its_sender_goes_on(
             "packets arrive again",
         )
         found = judge(settled(sender, receiver))
-        assert found.doubled == found.misdirected == found.corrupt == 0, found
-        # Given up by the sender alone, the old link is still there for the receiver: what was
-        # reported as lost may come late.
-        assert found.reordered <= (in_vain if gone == "flow" else 0), found
+        assert found.faults.keys() <= {"lost"}, found
+        assert found.lost >= in_vain, found  # and what OVS dropped while nobody received

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rte_flow patterns that OVS makes of its datapath flows' matches.
 
-As in OVS's lib/netdev-offload-dpdk.c (3.1 to 3.6; 3.7: lib/dpif-offload-dpdk-netdev.c), whose
+As in OVS's lib/netdev-offload-dpdk.c (3.1; later lib/dpif-offload-dpdk-netdev.c), whose
 function parse_flow_match() is the same in all of them but for ICMPv6, which 3.1 has not.
 """
 
