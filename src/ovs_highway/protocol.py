@@ -240,7 +240,7 @@ class _PurgeMessage(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purge(_PurgeMessage):
-    """Switch: let OVS learn its flows anew."""
+    """Switch: let OVS learn its flows anew. highwayd: hold the port, and ask for that."""
 
     TYPE: ClassVar[int] = shm.constant("HIGHWAY_MSG_PURGE")
 

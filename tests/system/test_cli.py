@@ -57,7 +57,8 @@ def test_show_tells_ports_vnfs_and_links(scene: Scene) -> None:
     assert not three["vnf"]["attached"]
     assert one["switch"]["rx_packets"] + bypassed == count.packets
     assert two["switch"]["tx_packets"] + two["switch"]["bypass_tx_packets"] == count.packets
-    assert one["links"] == [{"to": "p2", "state": "bypass", "reason": ""}]
+    link = {"to": "p2", "state": "bypass", "checked": False, "reason": ""}
+    assert one["links"] == [link]
     text = scene.highway("show")
     assert f"Bridge {BRIDGE}" in text
     for piece in ("Port p1 (ofport 1)", f"VNF: pid {sender.pid}", "link to p2: bypass"):

@@ -20,7 +20,8 @@ def printed(vnf: Vnf) -> list[str]:
     In verbose mode 1 it prints for each packet its addresses, type, length, segments, packet
     type, queue, RSS hash if there is one, and offload flags.
     """
-    lines = [line.strip() for line in vnf.output.splitlines()]
+    # Its prompt may come between any two lines.
+    lines = [line.removeprefix("testpmd> ").strip() for line in vnf.output.splitlines()]
     where, found = "", []
     for line, following in itertools.pairwise(lines):
         burst = re.search(r"(port \d+/queue \d+: received) \d+ packets", line)

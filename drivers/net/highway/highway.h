@@ -154,6 +154,7 @@ struct highway_vnf_txq {
 	uint64_t switch_epoch;
 	enum highway_class_depth depth;	/**< of that burst's view */
 	uint64_t leave_mask;		/**< links to leave before the next normal packet */
+	uint64_t withdrawn;		/**< generation of the rule that was last found gone */
 	uint64_t touched;		/**< links with something to publish at the burst's end */
 	uint64_t entered_mask;		/**< links with `entered` set */
 	struct highway_queue_stats stats; /**< tx half */

@@ -234,6 +234,8 @@ handle(struct highway_port *port, const struct highway_msg *msg)
 		highway_vnf_link_remove(port, msg->body.link.link_id);
 	else if (!vnf && msg->type == HIGHWAY_MSG_PURGED)
 		highway_switch_purged(port, msg->body.want.token);
+	else if (!vnf && msg->type == HIGHWAY_MSG_PURGE)
+		highway_switch_hold(port);
 	else if (msg->type != HIGHWAY_MSG_LINK_UPDATE) /* the next tick looks at the region */
 		HW_LOG(WARNING, "port %s: message of type %u ignored", port->options.port,
 		       msg->type);

@@ -369,7 +369,8 @@ enum highway_msg_type {
 	HIGHWAY_MSG_LINK_REMOVED = 9,
 	/** Switch: how many rules towards a peer; 0 = none any more */
 	HIGHWAY_MSG_WANT = 10,
-	HIGHWAY_MSG_PURGE = 11,		/**< switch: let OVS learn its flows anew */
+	/** Switch: let OVS learn its flows anew. highwayd: hold the port, and ask for that */
+	HIGHWAY_MSG_PURGE = 11,
 	HIGHWAY_MSG_PURGED = 12,	/**< highwayd: done */
 	HIGHWAY_MSG_LOG = 13		/**< driver: a line for highwayd's log */
 };

@@ -388,7 +388,10 @@ look_after_hold(struct highway_port *port)
 	}
 }
 
-/** The polling thread has changed. Called from the receive burst. */
+/**
+ * OVS is to learn the port's flows anew: the polling thread has changed (called from the receive
+ * burst), or highwayd wants it.
+ */
 void
 highway_switch_hold(struct highway_port *port)
 {

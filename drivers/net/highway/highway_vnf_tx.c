@@ -221,7 +221,10 @@ put_bypass(struct highway_vnf_txq *txq, const struct highway_view *view,
 	struct highway_tx_link *tl = &txq->links[rule->link];
 
 	if (unlikely(__atomic_load_n(rule->live, __ATOMIC_RELAXED) != rule->generation)) {
-		txq->leave_mask |= link_bit(rule->link);
+		/* Once: nothing is sent by it from here on. */
+		if (txq->withdrawn != rule->generation)
+			txq->leave_mask |= link_bit(rule->link);
+		txq->withdrawn = rule->generation;
 		return -1;
 	}
 	if (unlikely(!view->links[rule->link].usable || mbuf->pkt_len > rule->max_frame))

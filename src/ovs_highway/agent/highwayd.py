@@ -77,7 +77,7 @@ class Highwayd:
         self.links = Links(new_id=_new_id, timing=config.timing, now=self._now())
         self._regions: dict[int, LinkRegion] = {}
         self._listeners: dict[str, Listener] = {}
-        self._purger = Purger(config.ovs_rundir)
+        self._purger = Purger(config.ovs_rundir, self.ports.switches)
         self._fin_timeout = FinTimeout(
             self.ports, config.ovs_rundir, guard=self._guard, changed=self._follow_fin_timeout
         )

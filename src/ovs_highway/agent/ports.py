@@ -190,6 +190,10 @@ class Ports(Mapping[str, Port]):
             return None
         return why_port_off(self.snapshot, name, self.fin_timeout)
 
+    def switches(self) -> list[Channel]:
+        """Return the channels to the switch's side of all ports that it has now."""
+        return [port.switch for port in self._ports.values() if port.switch is not None]
+
     def wanted_by(self, port: Port) -> list[str]:
         """Return the ports to which a port has rules."""
         return [peer.name for peer in self._ports.values() if peer.region.region_id in port.wants]

@@ -3,6 +3,10 @@
 
 OVS 3.1 does not look at existing flows again when a mirror comes, changes or goes
 (`mirror_set()` in `ofproto/ofproto-dpif-mirror.c`), as it does for sFlow, IPFIX and NetFlow.
+
+A flow that OVS learns anew while its offload thread has not yet destroyed the old one's rule, which
+takes up to 64 ms, is shown the old one's count once more. So no port may deliver packets meanwhile:
+the switch's side is asked to hold each port, and each asks for the purge once it does.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from ovs_highway.agent import control
 from ovs_highway.errors import HighwayError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from ovs_highway.agent.channel import Channel
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SETTLE: Final = 0.1
+_GATHER: Final = 0.03
+_START: Final = 0.5
 _OVS_PATIENCE: Final = 5.0
 
 
@@ -34,10 +41,15 @@ def mirrors_changed(before: Snapshot | None, now: Snapshot) -> bool:
 
 
 class Purger:
-    """Runs `revalidator/purge`; `run` is its life."""
+    """Runs `revalidator/purge`; `run` is its life.
 
-    def __init__(self, ovs_rundir: Path) -> None:
+    Args:
+        switches: returns the channels of all ports that ovs-vswitchd has now.
+    """
+
+    def __init__(self, ovs_rundir: Path, switches: Callable[[], Iterable[Channel]]) -> None:
         self._ovs_rundir = ovs_rundir
+        self._switches = switches
         self._asked: asyncio.Queue[tuple[Channel, int] | None] = asyncio.Queue()
         self._snapshot: Snapshot | None = None
         self._mirrors = asyncio.Event()
@@ -61,11 +73,16 @@ class Purger:
             group.create_task(self._watch_mirrors())
 
     async def _watch_mirrors(self) -> None:
+        await asyncio.sleep(_START)  # the switch's side comes back to a new highwayd
         while True:
             await self._mirrors.wait()
             self._mirrors.clear()
             await self._carried_out()
-            self._asked.put_nowait(None)
+            channels = list(self._switches())
+            for channel in channels:
+                channel.send(protocol.Purge(token=0))
+            if not channels:
+                self._asked.put_nowait(None)
 
     async def _carried_out(self) -> None:
         """Wait until ovs-vswitchd has carried out what stands in the database.
@@ -87,6 +104,7 @@ class Purger:
     async def _purge_forever(self) -> None:
         while True:
             asked = [await self._asked.get()]
+            await asyncio.sleep(_GATHER)  # others ask within a tick of the switch's control thread
             while not self._asked.empty():
                 asked.append(self._asked.get_nowait())
             try:

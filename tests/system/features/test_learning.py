@@ -84,6 +84,7 @@ def test_an_address_that_moves_takes_the_bypass_with_it(scene: Scene) -> None:
     """
     one, two, three, macs = switch(scene)
     frame = bytes(Ether(src=macs[1], dst=macs[0]) / IP(dst="192.0.2.1") / UDP() / (b"x" * 20))
+    scene.revalidate()  # else what p2 has sent before may be credited, and learned, after this
     scene.ofctl("packet-out", f"in_port=3 packet={frame.hex()} actions=normal")
     becomes(lambda: learned(scene)[macs[1]][0], 3, "the port of p2's address")
     scene.revalidate()

@@ -66,6 +66,7 @@ def test_a_spanning_tree_blocks_and_opens_bypassed_ports(scene: Scene, protocol:
             closed += 1
     assert closed > 0
     scene.bypass_on(sender)
+    becomes(lambda: receiver.bypassed("rx"), sender.bypassed(), "all that is bypassed")
     hellos, bypassed = receiver.normal("rx"), receiver.bypassed("rx")
     sent = 0
 
