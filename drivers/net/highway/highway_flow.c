@@ -348,56 +348,14 @@ highway_flow_drop_all(struct highway_port *port)
 		destroy(port, flow);
 }
 
-/** A peer went up or down, or changed its MTU: arm, disarm or re-arm what points to it. */
-void
-highway_flow_peer_changed(uint64_t peer_id)
+typedef void (*flow_visit)(struct highway_port *port, struct rte_flow *flow,
+			   struct highway_port *peer);
+
+/* Visit every flow that has a slot for its rule towards a peer; `peer` is NULL if it is gone. */
+static void
+visit_towards(uint64_t peer_id, flow_visit visit)
 {
 	struct highway_port *port, *peer = highway_switch_find(peer_id);
-	struct rte_flow *flow;
-
-	if (peer == NULL)
-		return;
-	TAILQ_FOREACH(port, &highway_ports, next) {
-		if (port->sw == NULL)
-			continue;
-		TAILQ_FOREACH(flow, &port->sw->flows, next) {
-			if (flow->state == HIGHWAY_FLOW_INERT || flow->peer_id != peer_id)
-				continue;
-			if (flow->state == HIGHWAY_FLOW_LIVE)
-				disarm(port, flow);
-			if (highway_switch_reachable(peer))
-				arm(port, flow, peer);
-		}
-	}
-}
-
-/** The peer has room for copies again: rules that it has none of get one. */
-void
-highway_flow_copy_again(uint64_t peer_id)
-{
-	struct highway_port *port, *peer = highway_switch_find(peer_id);
-	struct rte_flow *flow;
-
-	if (peer == NULL)
-		return;
-	TAILQ_FOREACH(port, &highway_ports, next) {
-		if (port->sw == NULL)
-			continue;
-		TAILQ_FOREACH(flow, &port->sw->flows, next) {
-			if (flow->state == HIGHWAY_FLOW_LIVE && flow->peer_id == peer_id &&
-			    flow->in_slot < 0) {
-				disarm(port, flow);
-				arm(port, flow, peer);
-			}
-		}
-	}
-}
-
-/** A peer is deleted: what points to it is inert from now on. OVS may keep such flows. */
-void
-highway_flow_peer_gone(uint64_t peer_id)
-{
-	struct highway_port *port;
 	struct rte_flow *flow;
 
 	TAILQ_FOREACH(port, &highway_ports, next) {
@@ -405,7 +363,51 @@ highway_flow_peer_gone(uint64_t peer_id)
 			continue;
 		TAILQ_FOREACH(flow, &port->sw->flows, next) {
 			if (flow->state != HIGHWAY_FLOW_INERT && flow->peer_id == peer_id)
-				release_slot(port, flow);
+				visit(port, flow, peer);
 		}
 	}
+}
+
+static void
+arm_anew(struct highway_port *port, struct rte_flow *flow, struct highway_port *peer)
+{
+	if (flow->state == HIGHWAY_FLOW_LIVE)
+		disarm(port, flow);
+	if (peer != NULL && highway_switch_reachable(peer))
+		arm(port, flow, peer);
+}
+
+/** A peer went up or down, or changed its MTU: arm, disarm or re-arm what points to it. */
+void
+highway_flow_peer_changed(uint64_t peer_id)
+{
+	visit_towards(peer_id, arm_anew);
+}
+
+static void
+copy_again(struct highway_port *port, struct rte_flow *flow, struct highway_port *peer)
+{
+	if (flow->state == HIGHWAY_FLOW_LIVE && flow->in_slot < 0)
+		arm_anew(port, flow, peer);
+}
+
+/** The peer has room for copies again: rules that it has none of get one. */
+void
+highway_flow_copy_again(uint64_t peer_id)
+{
+	visit_towards(peer_id, copy_again);
+}
+
+static void
+make_inert(struct highway_port *port, struct rte_flow *flow,
+	   struct highway_port *peer __rte_unused)
+{
+	release_slot(port, flow);
+}
+
+/** A peer is deleted: what points to it is inert from now on. OVS may keep such flows. */
+void
+highway_flow_peer_gone(uint64_t peer_id)
+{
+	visit_towards(peer_id, make_inert);
 }

@@ -8,38 +8,33 @@ terminal all the time: messages that no command asked for must not fill it up an
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import pty
 import re
 import termios
 import threading
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
-from ovs_highway import paths
 from ovs_highway.errors import SandboxError
 from ovs_highway.lab import parse
+from ovs_highway.lab.dpdk import COMMAND_TIMEOUT, START_TIMEOUT, DpdkProgram, lcores_of
 from ovs_highway.lab.parse import FwdStats, PortInfo, PortStats
-from ovs_highway.lab.process import end, spawn, tail, wait_until
+from ovs_highway.lab.process import spawn, tail, wait_until
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
+    from pathlib import Path
 
 PROGRAM: Final = "dpdk-testpmd"
 PROMPT: Final = "testpmd> "
-START_TIMEOUT: Final = 60.0
-COMMAND_TIMEOUT: Final = 20.0
 MBUFS: Final = 8192
 _LINE_MAX: Final = 511
 _SILENCE: Final = 2.0
-_serial = itertools.count()
 
 
-class TestPmd:
+class TestPmd(DpdkProgram):
     """A testpmd process: `with TestPmd("vnf1", vdevs=["net_highway0,port=vnf1"]) as vnf:`.
 
     `cores` are those on which it forwards, one thread each; the thread that takes commands shares
@@ -53,6 +48,7 @@ class TestPmd:
     """
 
     __test__ = False  # pytest is not to take it for a test
+    KIND = "testpmd"
 
     def __init__(
         self,
@@ -70,29 +66,22 @@ class TestPmd:
         plugin: Path | str | None = "auto",
         log: Path | None = None,
     ) -> None:
-        self.name = name
-        self._env = dict(os.environ if env is None else env)
-        driver = paths.plugin() if plugin == "auto" else plugin
-        spec = lcores or ",".join(
-            f"{lcore}@{core}" for lcore, core in enumerate([main_core, *cores])
-        )
-        self.command_line = [
+        super().__init__(
+            name,
             PROGRAM,
-            *("--no-pci", "--in-memory", "--no-telemetry"),
-            *("--file-prefix", f"{name}-{os.getpid()}-{next(_serial)}"),
-            *("--lcores", spec),
-            *(("-d", str(driver)) if driver is not None else ()),
-            *(word for vdev in vdevs for word in ("--vdev", vdev)),
-            *eal_args,
-            "--",
-            *("-i", "--no-mlockall", f"--total-num-mbufs={mbufs}"),
-            *(() if lcores else (f"--nb-cores={len(cores)}",)),
-            f"--forward-mode={forward}",
-            *app_args,
-        ]
-        base = Path(self._env.get("HIGHWAY_RUNDIR") or paths.rundir())
-        self.log = log or base / f"{name}.log"
-        self._child: subprocess.Popen[bytes] | None = None
+            vdevs=vdevs,
+            lcores=lcores or lcores_of(main_core, cores),
+            eal_args=eal_args,
+            app_args=[
+                *("-i", "--no-mlockall", f"--total-num-mbufs={mbufs}"),
+                *(() if lcores else (f"--nb-cores={len(cores)}",)),
+                f"--forward-mode={forward}",
+                *app_args,
+            ],
+            env=env,
+            plugin=plugin,
+            log=log,
+        )
         self._terminal = -1
         self._reader: threading.Thread | None = None
         self._output = ""
@@ -100,33 +89,14 @@ class TestPmd:
         self._news = threading.Condition()
         self._turn = threading.Lock()
 
-    def __enter__(self) -> Self:
-        self.launch()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def launch(self) -> None:
-        """Start the process and wait for its first prompt.
-
-        Raises:
-            SandboxError: it did not come up.
-        """
-        if self._child is not None:
-            raise SandboxError(f"testpmd {self.name} runs already; close it first")
+    def _spawn(self) -> subprocess.Popen[bytes]:
         self._output, self._ended = "", False
         self._terminal, theirs = pty.openpty()
         try:
             modes = termios.tcgetattr(theirs)
             modes[3] &= ~termios.ECHO  # only testpmd itself is to show what it has read
             termios.tcsetattr(theirs, termios.TCSANOW, modes)
-            self._child = spawn(self.command_line, env=self._env, stdin=theirs, stdout=theirs)
+            child = spawn(self.command_line, env=self._env, stdin=theirs, stdout=theirs)
         except BaseException:
             os.close(self._terminal)
             raise
@@ -136,51 +106,19 @@ class TestPmd:
             target=self._drain, name=f"testpmd-{self.name}", daemon=True
         )
         self._reader.start()
-        try:
-            self._await_prompt(0, START_TIMEOUT, doing="start")
-        except BaseException:
-            self.kill()
-            raise
+        return child
 
-    def close(self) -> None:
-        """End testpmd with its `quit`, or by force; do nothing if it does not run."""
-        child = self._child
-        if child is None:
-            return
-        if child.poll() is None:
-            with contextlib.suppress(OSError):
-                os.write(self._terminal, b"quit\n")
-            wait_until(lambda: child.poll() is not None, 10)
-        self._finish(child, grace=3)
+    def _await_start(self) -> None:
+        self._await_prompt(0, START_TIMEOUT, doing="start")
 
-    def kill(self) -> None:
-        """End testpmd with SIGKILL, as a crash would."""
-        if self._child is not None:
-            self._child.kill()
-            self._finish(self._child, grace=0)
+    def _ask_to_quit(self, child: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._terminal, b"quit\n")
 
-    def _finish(self, child: subprocess.Popen[bytes], *, grace: float) -> None:
-        end(child, grace=grace)
+    def _tidy(self, child: subprocess.Popen[bytes]) -> None:
         if self._reader is not None:
             self._reader.join(5)
         os.close(self._terminal)
-        self._child = None
-
-    @property
-    def alive(self) -> bool:
-        """Whether testpmd runs."""
-        return self._child is not None and self._child.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """The process id.
-
-        Raises:
-            SandboxError: it does not run.
-        """
-        if self._child is None:
-            raise SandboxError(f"testpmd {self.name} does not run; launch it first")
-        return self._child.pid
 
     @property
     def output(self) -> str:

@@ -8,27 +8,23 @@ command, and each answer a line of JSON; command.c lists them.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import select
 import subprocess
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any
 
 from ovs_highway import paths
 from ovs_highway.errors import SandboxError
-from ovs_highway.lab.process import end, spawn, tail, wait_until
+from ovs_highway.lab.dpdk import COMMAND_TIMEOUT, START_TIMEOUT, DpdkProgram, lcores_of
+from ovs_highway.lab.process import spawn, tail, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from types import TracebackType
+    from pathlib import Path
 
-START_TIMEOUT: Final = 60.0
-COMMAND_TIMEOUT: Final = 20.0
-_serial = itertools.count()
 
 Stream = tuple[int, int, int]
 """Source, class and sender queue."""
@@ -161,7 +157,7 @@ def match(spec: str) -> str:
     return ",".join(found)
 
 
-class Traffic:
+class Traffic(DpdkProgram):
     """A running `traffic`: `with Traffic("t", ["p1", "p2"], env=sandbox.env) as traffic:`.
 
     `ports` are port names of the switch; the first one is port 0. Queue *q* of each port belongs
@@ -172,6 +168,8 @@ class Traffic:
         SetupError: on entering: the program is not built.
         SandboxError: on entering: it did not come up; the message has the end of its log.
     """
+
+    KIND = "traffic"
 
     def __init__(
         self,
@@ -189,111 +187,50 @@ class Traffic:
         plugin: Path | str | None = "auto",
         log: Path | None = None,
     ) -> None:
-        self.name = name
         self.n_ports = len(vdevs if vdevs is not None else ports)
-        self._env = dict(os.environ if env is None else env)
         extra = f",{devargs}" if devargs else ""
         if vdevs is None:
             vdevs = [f"net_highway{index},port={port}{extra}" for index, port in enumerate(ports)]
-        driver = paths.plugin() if plugin == "auto" else plugin
-        lcores = ",".join(f"{lcore}@{core}" for lcore, core in enumerate([main_core, *cores]))
-        self.command_line = [
-            str(paths.traffic()),
-            *("--no-pci", "--in-memory", "--no-telemetry"),
-            *("--file-prefix", f"{name}-{os.getpid()}-{next(_serial)}"),
-            *("--lcores", lcores),
-            *(("-d", str(driver)) if driver is not None else ()),
-            *(word for vdev in vdevs for word in ("--vdev", vdev)),
-            *eal_args,
-            "--",
-            f"--queues={','.join(f'{rx}:{tx}' for rx, tx in queues)}",
-            *app_args,
-        ]
-        base = Path(self._env.get("HIGHWAY_RUNDIR") or paths.rundir())
-        self.log = log or base / f"{name}.log"
+        super().__init__(
+            name,
+            paths.traffic(),
+            vdevs=vdevs,
+            lcores=lcores_of(main_core, cores),
+            eal_args=eal_args,
+            app_args=[f"--queues={','.join(f'{rx}:{tx}' for rx, tx in queues)}", *app_args],
+            env=env,
+            plugin=plugin,
+            log=log,
+        )
         self.classes: dict[int, str] = {}
-        self._child: subprocess.Popen[bytes] | None = None
         self._input = b""
 
-    def __enter__(self) -> Self:
-        self.launch()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    # the process -------------------------------------------------------------------------------
-
-    def launch(self) -> None:
-        """Start the program and wait until it takes commands.
-
-        Raises:
-            SandboxError: it did not come up.
-        """
-        if self._child is not None:
-            raise SandboxError(f"traffic {self.name} runs already; close it first")
+    def _spawn(self) -> subprocess.Popen[bytes]:
         self._input = b""
         with self.log.open("ab") as log:
-            self._child = spawn(
+            return spawn(
                 self.command_line,
                 env=self._env,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
-        try:
-            self._answer(START_TIMEOUT, doing="start")
-            for number, spec in self.classes.items():
-                self.command(f"class {number} {spec}")
-        except BaseException:
-            self.kill()
-            raise
 
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._child is not None and self._child.poll() is None
+    def _await_start(self) -> None:
+        self._answer(START_TIMEOUT, doing="start")
+        for number, spec in self.classes.items():
+            self.command(f"class {number} {spec}")
 
-    @property
-    def pid(self) -> int:
-        """The process id.
-
-        Raises:
-            SandboxError: it does not run.
-        """
-        if self._child is None:
-            raise SandboxError(f"traffic {self.name} does not run; launch it first")
-        return self._child.pid
-
-    def close(self) -> None:
-        """End the program in an orderly way, or by force; do nothing if it does not run."""
-        child = self._child
-        if child is None:
-            return
-        if child.poll() is None and child.stdin is not None:
+    def _ask_to_quit(self, child: subprocess.Popen[bytes]) -> None:
+        if child.stdin is not None:
             with contextlib.suppress(OSError):
                 child.stdin.close()
-            wait_until(lambda: child.poll() is not None, 10)
-        self._finish(child, grace=3)
 
-    def kill(self) -> None:
-        """End the program with SIGKILL, as a crash would."""
-        if self._child is not None:
-            self._child.kill()
-            self._finish(self._child, grace=0)
-
-    def _finish(self, child: subprocess.Popen[bytes], *, grace: float) -> None:
-        end(child, grace=grace)
+    def _tidy(self, child: subprocess.Popen[bytes]) -> None:
         for pipe in (child.stdin, child.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        self._child = None
 
     def _answer(self, timeout: float, *, doing: str) -> dict[str, Any]:
         child, deadline = self._child, time.monotonic() + timeout
