@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "traffic.h"
@@ -220,35 +219,31 @@ report_stats(FILE *out)
 
 /* -------------------------------------------------------------------------------- the rest --- */
 
+#define MAX_XSTATS 512
+#define XSTATS_TRIES 20 /* drivers have more or fewer of them as links come and go */
+
 void
 report_xstats(FILE *out, uint16_t port)
 {
-	struct rte_eth_xstat_name *names = NULL;
-	struct rte_eth_xstat *values = NULL;
-	int n = rte_eth_xstats_get(port, NULL, 0), i;
+	static struct rte_eth_xstat_name names[MAX_XSTATS];
+	static struct rte_eth_xstat values[MAX_XSTATS];
+	int n = -1, n_names = -2, tries, i;
 
-	if (n < 0)
-		goto out;
-	names = calloc((size_t)n, sizeof(*names));
-	values = calloc((size_t)n, sizeof(*values));
-	if (names == NULL || values == NULL ||
-	    rte_eth_xstats_get_names(port, names, (unsigned int)n) != n ||
-	    rte_eth_xstats_get(port, values, (unsigned int)n) != n)
-		n = -1;
-out:
-	if (n < 0) {
-		report_text(out, "the extended statistics cannot be read; try again");
-	} else {
-		fputs("{\"xstats\": {", out);
-		for (i = 0; i < n; i++) {
-			fputs(i == 0 ? "" : ", ", out);
-			put_string(out, names[values[i].id].name);
-			fprintf(out, ": %" PRIu64, values[i].value);
-		}
-		fputs("}}\n", out);
+	for (tries = 0; n != n_names && tries < XSTATS_TRIES; tries++) {
+		n = rte_eth_xstats_get(port, values, MAX_XSTATS);
+		n_names = rte_eth_xstats_get_names(port, names, MAX_XSTATS);
 	}
-	free(names);
-	free(values);
+	if (n != n_names || n < 0 || n > MAX_XSTATS) {
+		report_text(out, "the extended statistics cannot be read; try again");
+		return;
+	}
+	fputs("{\"xstats\": {", out);
+	for (i = 0; i < n; i++) {
+		fputs(i == 0 ? "" : ", ", out);
+		put_string(out, names[values[i].id].name);
+		fprintf(out, ": %" PRIu64, values[i].value);
+	}
+	fputs("}}\n", out);
 }
 
 void
