@@ -122,7 +122,7 @@ class Crossing:
         `flows` is the share of changes by flows, `pause` the longest time between two changes in
         seconds; `also` is done at every so many of them.
         """
-        before, deadline = self.counts(), time.monotonic() + PATIENCE
+        before, best, deadline = self.counts(), 0, time.monotonic() + PATIENCE
         for number in range(1_000_000):
             if self.churn.random.random() < flows:
                 self.churn.flip_flow()
@@ -135,8 +135,11 @@ class Crossing:
             if number % 10 != 9:
                 continue
             grown = self.counts() - before
-            if min(grown["bypass_enters"], grown["bypass_leaves"]) >= times:
+            done = min(grown["bypass_enters"], grown["bypass_leaves"])
+            if done >= times:
                 return
+            if done > best:
+                best, deadline = done, time.monotonic() + PATIENCE
             assert time.monotonic() < deadline, f"too few changes: {grown}; {self}"
 
     def verdict(self) -> tuple[Verdict, int]:
