@@ -26,6 +26,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, LLC, SNAP, Dot1AD, Dot1Q, Ether
 from scapy.layers.sctp import SCTP
 from scapy.packet import Packet, Raw
+from tests.system.differential.tables import LESSON_TYPE
 from tests.system.differential.world import PORTS
 
 if TYPE_CHECKING:
@@ -131,11 +132,12 @@ class FrameMaker:
         found = []
         for port in PORTS:
             for mac in self._world.own_macs[port]:
-                frame = Ether(src=mac, dst="ff:ff:ff:ff:ff:ff", type=0x9000)
-                found.append((port, bytes(frame / Raw(bytes(46)))))
+                head = Ether(src=mac, dst="ff:ff:ff:ff:ff:ff", type=LESSON_TYPE)
+                found.append((port, bytes(head / Raw(bytes(46)))))
+                head = Ether(src=mac, dst="ff:ff:ff:ff:ff:ff")
                 for vlan in self._world.vlans:
-                    tagged = Ether(src=mac, dst="ff:ff:ff:ff:ff:ff") / Dot1Q(vlan=vlan, type=0x9000)
-                    found.append((port, bytes(tagged / Raw(bytes(42)))))
+                    tag = Dot1Q(vlan=vlan, type=LESSON_TYPE)
+                    found.append((port, bytes(head / tag / Raw(bytes(42)))))
         return found
 
     def _segment(self) -> int:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.system.differential.world import World
 
 SENTINEL_TYPE: Final = 0x88B5
+LESSON_TYPE: Final = 0x9000
+"""The ethertype of frames that teach a learning bridge, whatever its other rules say."""
 SENTINEL: Final = 0xFFFF
 LAST_TABLE: Final = 3
 _V4_L4: Final = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1}
@@ -53,10 +55,13 @@ class Table:
 
     def bundle(self) -> str:
         """Return what `ovs-ofctl bundle` is to do, in place of all that was there."""
-        sentinel = f"cookie={SENTINEL:#x},priority=65535,dl_type={SENTINEL_TYPE:#x},actions=in_port"
+        first = f"cookie={SENTINEL:#x},priority=65535"
+        fixed = [f"{first},dl_type={SENTINEL_TYPE:#x},actions=in_port"]
+        if self.learning:
+            fixed.append(f"{first},dl_type={LESSON_TYPE:#x},actions=NORMAL")
         lines = ["flow delete", "group delete"]
         lines += [f"group add {group}" for group in self.groups]
-        lines += [f"flow add {rule}" for rule in (sentinel, *self.rules)]
+        lines += [f"flow add {rule}" for rule in (*fixed, *self.rules)]
         return "\n".join(lines) + "\n"
 
 
