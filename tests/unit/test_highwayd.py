@@ -303,18 +303,28 @@ def test_a_link_that_only_one_end_kept_is_made_anew(lab: Lab) -> None:
     assert one.region_id == back.region_id
 
 
-def test_drivers_that_do_not_come_back_count_as_dead_after_a_grace(lab: Lab) -> None:
+def test_vnfs_that_do_not_come_back_count_as_dead_after_a_grace(lab: Lab) -> None:
     one, two, a, b = pair_up(lab)
     lab.end(signal.SIGKILL)
     lab.start()
     with region.PortRegion.open(one.path) as port:
-        assert port.switch().attached
         assert port.vnf().attached
         wait_for(lambda: not port.switch().attached, "the switch counts as dead")
         wait_for(lambda: not port.vnf().attached, "the VNF counts as dead")
     wait_for(lambda: not lab.link_files(), "the link is removed")
     for peer in (two, a, b):
         peer.close()
+
+
+def test_a_switch_that_has_the_region_locked_is_alive_though_not_connected(lab: Lab) -> None:
+    one = lab.switch("vnf1")
+    with region.PortRegion.open(one.path) as port:
+        assert port.lock()
+        one.close()
+        time.sleep(0.5)
+        assert port.switch().attached
+    with region.PortRegion.open(one.path) as port:
+        wait_for(lambda: not port.switch().attached, "the switch counts as dead")
 
 
 def test_sigterm_removes_sockets_and_leaves_regions(lab: Lab) -> None:

@@ -38,6 +38,7 @@
 #define HIGHWAY_DRAIN_TIMEOUT_S 5	/* default of drain-timeout= */
 #define HIGHWAY_DRAIN_TIMEOUT_MAX_S 9	/* highwayd waits for 10 s for a driver's answer */
 #define HIGHWAY_MAX_PASSES 16	/* rounds over a ring per burst, whatever a peer puts into it */
+#define HIGHWAY_CLOSING_MS 250	/* from OVS's first step in closing a port to its last */
 #define HIGHWAY_LEASE_S 10		/* highwayd away for longer: back to the normal channel */
 
 /** Held by every control call and by the control thread; never by a burst function. */
@@ -215,6 +216,8 @@ struct highway_slot {
 	struct highway_key key;
 	struct highway_key mask;
 	uint64_t seen_tsc;	/**< when they were last accounted */
+	uint64_t live_until_tsc; /**< when its rule was taken out of force, 0 = it is not (yet) */
+	bool peer_closed;	/**< that was when the peer's port was closed */
 	struct highway_counter seen[HIGHWAY_MAX_QUEUES]; /**< counters as last accounted */
 };
 
@@ -225,6 +228,7 @@ struct highway_in_slot {
 	bool dated;		/**< `change` is known */
 	uint32_t change;	/**< the sender's gate.change that it must acknowledge */
 	uint64_t limit_tsc;	/**< freed then at the latest */
+	uint64_t withdrawn_tsc;	/**< also when it is free again; 0 = never */
 };
 
 /** Hits of a destroyed rule that wait for the next rule of the same pattern. */
@@ -297,6 +301,7 @@ struct highway_switch_tx {
 struct highway_switch {
 	int fd;				/**< the region's file, locked */
 	uint64_t generation;		/**< last one given to a rule */
+	bool in_charge;			/**< the region is ours: the port has been started */
 	bool polled;			/**< the port is up: bursts move packets; atomic */
 	struct highway_flows flows;
 	struct highway_slot *slots;
@@ -399,6 +404,7 @@ void highway_switch_set_up(struct highway_port *port);
 void highway_switch_tick(struct highway_port *port);
 void highway_switch_connected(struct highway_port *port);
 bool highway_switch_reachable(const struct highway_port *port);
+void highway_switch_take_charge(struct highway_port *port);
 void highway_switch_hold(struct highway_port *port);
 void highway_switch_purged(struct highway_port *port, uint32_t token);
 struct highway_port *highway_switch_find(uint64_t region_id);
@@ -409,6 +415,9 @@ extern const struct rte_flow_ops highway_flow_ops;
 void highway_flow_drop_all(struct highway_port *port);
 void highway_flow_peer_changed(uint64_t peer_id);
 void highway_flow_peer_gone(uint64_t peer_id);
+void highway_flow_peer_back(uint64_t peer_id);
+void highway_flow_keep(struct highway_port *port);
+void highway_flow_void(struct highway_port *port);
 bool highway_flow_acknowledged(const struct highway_port *port, uint32_t change);
 void highway_flow_copy_again(uint64_t peer_id);
 
@@ -417,6 +426,7 @@ void highway_inbound_take_over(struct highway_port *port);
 int highway_inbound_add(struct highway_port *port, const struct highway_port *source,
 			const struct highway_rule *rule);
 void highway_inbound_end(struct highway_port *port, uint32_t slot, uint32_t change);
+void highway_inbound_keep(struct highway_port *port);
 void highway_inbound_tick(struct highway_port *port);
 
 /* highway_account.c */
@@ -462,6 +472,13 @@ void highway_ctrl_send(struct highway_port *port, enum highway_msg_type type,
 void highway_ctrl_link_reply(struct highway_port *port, enum highway_msg_type type,
 			     uint64_t link_id, uint64_t peer_id, enum highway_status status,
 			     const char *text);
+
+/** May this have been because OVS is closing ports? It destroys their rules just before. */
+static inline bool
+highway_just_now(uint64_t tsc)
+{
+	return tsc != 0 && rte_rdtsc() - tsc < HIGHWAY_CLOSING_MS * rte_get_tsc_hz() / 1000;
+}
 
 /** drain-timeout= in ticks of the time-stamp counter. */
 static inline uint64_t

@@ -81,6 +81,7 @@ arm(struct highway_port *port, struct rte_flow *flow, struct highway_port *peer)
 	/* Last: pairs with highway_rule_read() in the VNF. */
 	__atomic_store_n(&rule->live, rule->generation, __ATOMIC_RELEASE);
 	flow->state = HIGHWAY_FLOW_LIVE;
+	port->sw->slots[flow->slot].live_until_tsc = 0;
 	highway_gate_change(port->region);
 }
 
@@ -91,6 +92,8 @@ disarm(struct highway_port *port, struct rte_flow *flow)
 	struct highway_port *peer = highway_switch_find(flow->peer_id);
 
 	__atomic_store_n(&rule_at(port, flow->slot)->live, 0, __ATOMIC_RELEASE);
+	if (flow->state == HIGHWAY_FLOW_LIVE)
+		port->sw->slots[flow->slot].live_until_tsc = rte_rdtsc();
 	flow->state = HIGHWAY_FLOW_SUSPENDED;
 	highway_gate_change(port->region);
 	if (peer != NULL && flow->in_slot >= 0)
@@ -200,6 +203,8 @@ place(struct highway_port *port, struct rte_flow *flow, struct highway_port *pee
 	s = &port->sw->slots[slot];
 	s->flow = flow;
 	s->peer_id = peer->region_id;
+	s->live_until_tsc = 0;
+	s->peer_closed = false;
 	highway_account_start(port, flow->slot);
 	flow->state = HIGHWAY_FLOW_SUSPENDED;
 	count_rule(port, flow->peer_id, 1);
@@ -235,6 +240,7 @@ flow_create(struct rte_eth_dev *dev, const struct rte_flow_attr *attr,
 	flow->mask = mask;
 	flow->in_slot = -1;
 	pthread_mutex_lock(&highway_lock);
+	highway_switch_take_charge(port);
 	highway_account_inherit(port, flow);
 	peer = usable ? only_output(actions) : NULL;
 	if (peer != NULL && peer != port)
@@ -402,7 +408,10 @@ static void
 make_inert(struct highway_port *port, struct rte_flow *flow,
 	   struct highway_port *peer __rte_unused)
 {
+	struct highway_slot *s = &port->sw->slots[flow->slot];
+
 	release_slot(port, flow);
+	s->peer_closed = highway_just_now(s->live_until_tsc);
 }
 
 /** A peer is deleted: what points to it is inert from now on. OVS may keep such flows. */
@@ -410,4 +419,54 @@ void
 highway_flow_peer_gone(uint64_t peer_id)
 {
 	visit_towards(peer_id, make_inert);
+}
+
+/** A peer that was closed is there again, with the same region: its old rules are over. */
+void
+highway_flow_peer_back(uint64_t peer_id)
+{
+	struct highway_port *port;
+	uint32_t slot;
+
+	TAILQ_FOREACH(port, &highway_ports, next) {
+		for (slot = 0; port->sw != NULL && slot < port->geometry.n_rules; slot++) {
+			if (port->sw->slots[slot].peer_id == peer_id)
+				port->sw->slots[slot].peer_closed = false;
+		}
+	}
+}
+
+/**
+ * The port is closed. If that is because ovs-vswitchd ends, then so were the rules that it has just
+ * destroyed: mark them, so that highwayd, which knows whether the port was deleted, can have the
+ * bypass go on without a switch. Under highway_lock.
+ */
+void
+highway_flow_keep(struct highway_port *port)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < port->geometry.n_rules; slot++) {
+		const struct highway_slot *s = &port->sw->slots[slot];
+		struct highway_rule *rule = rule_at(port, slot);
+
+		if (s->peer_closed || highway_just_now(s->live_until_tsc))
+			rule->flags |= HIGHWAY_RULE_KEPT;
+		else
+			rule->flags &= ~(uint32_t)HIGHWAY_RULE_KEPT;
+	}
+}
+
+/** What an earlier ovs-vswitchd left in the rule table is void from here on. */
+void
+highway_flow_void(struct highway_port *port)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < port->geometry.n_rules; slot++) {
+		struct highway_rule *rule = rule_at(port, slot);
+
+		__atomic_store_n(&rule->live, 0, __ATOMIC_RELEASE);
+		rule->flags = 0;
+	}
 }

@@ -85,6 +85,7 @@ highway_inbound_add(struct highway_port *port, const struct highway_port *source
 	copy->generation = ++sw->generation;
 	copy->peer_id = source->region_id;
 	copy->max_frame = rule->max_frame;
+	copy->flags = 0;
 	copy->key = rule->key;
 	copy->mask = rule->mask;
 	snprintf(copy->peer_name, sizeof(copy->peer_name), "%.*s",
@@ -106,6 +107,30 @@ highway_inbound_end(struct highway_port *port, uint32_t slot, uint32_t change)
 	s->dated = true;
 	s->change = change;
 	s->limit_tsc = in_seconds(END_LIMIT_S);
+	s->withdrawn_tsc = rte_rdtsc();
+}
+
+/**
+ * The port is closed. If that is because ovs-vswitchd ends, then so were the withdrawals of just
+ * now: those copies stay, or are marked, so that highwayd can put them in force again.
+ */
+void
+highway_inbound_keep(struct highway_port *port)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < port->geometry.n_rules; slot++) {
+		const struct highway_in_slot *s = &port->sw->in_slots[slot];
+		struct highway_rule *copy = in_rule(port, slot);
+		bool used = s->source_id != 0 && !s->ending;
+
+		if (used || highway_just_now(s->withdrawn_tsc)) {
+			copy->flags = HIGHWAY_RULE_KEPT;
+			continue;
+		}
+		copy->flags = 0;
+		__atomic_store_n(&copy->live, 0, __ATOMIC_RELEASE);
+	}
 }
 
 static bool
@@ -119,7 +144,7 @@ ended(struct highway_in_slot *s)
 	 * they were withdrawn when it came back, so that its present change is late enough.
 	 */
 	if (!s->dated) {
-		if (source == NULL)
+		if (source == NULL || !source->sw->in_charge)
 			return false;
 		s->dated = true;
 		s->change = __atomic_load_n(&source->region->gate.change, __ATOMIC_RELAXED);
@@ -142,7 +167,7 @@ highway_inbound_tick(struct highway_port *port)
 		if (!s->ending || !ended(s))
 			continue;
 		__atomic_store_n(&in_rule(port, slot)->live, 0, __ATOMIC_RELEASE);
-		*s = (struct highway_in_slot){ 0 };
+		*s = (struct highway_in_slot){ .withdrawn_tsc = s->withdrawn_tsc };
 		sw->n_ending--;
 		freed = true;
 	}

@@ -377,8 +377,6 @@ adopt(const char *path, const char *port, const struct highway_geometry *wanted,
 	if (highway_port_region_check(map, &found, &why) == 0) {
 		if (strncmp(region->name, port, sizeof(region->name)) != 0)
 			why = "it is another port's";
-		else if (region->header.abi_version != HIGHWAY_ABI_VERSION)
-			why = "it is of another ABI version";
 		else if (memcmp(&found, wanted, sizeof(found)) != 0)
 			why = "its geometry is another one";
 	}

@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 enum highway_limits {
-	HIGHWAY_ABI_VERSION = 2,	/**< of this file: regions and messages */
+	HIGHWAY_ABI_VERSION = 3,	/**< of this file: regions and messages */
 	HIGHWAY_ABI_OLDEST = 2,		/**< oldest version that this one still accepts */
 	HIGHWAY_NAME_LEN = 64,		/**< port names, with the closing NUL */
 	HIGHWAY_TEXT_LEN = 128,		/**< reasons and log lines, with the closing NUL */
@@ -140,12 +140,15 @@ struct highway_key {
 
 enum highway_rule_flags {
 	/** The receiver has no copy of the rule, so it is not for links that are checked */
-	HIGHWAY_RULE_UNCHECKED = 1
+	HIGHWAY_RULE_UNCHECKED = 1,
+	/** In force until its ovs-vswitchd ended: highwayd may put it in force again till the next */
+	HIGHWAY_RULE_KEPT = 2
 };
 
 /**
- * One bypass rule: frames that match go to the peer. [switch] `live` is stored last when the rule
- * comes and first when it goes, and is what a sender looks at for each packet.
+ * One bypass rule: frames that match go to the peer. [switch], and [agent] while there is none.
+ * `live` is stored last when the rule comes and first when it goes, and is what a sender looks at
+ * for each packet.
  *
  * The same struct stands in the table of inbound rules, by which a receiver checks what comes over
  * a link: there the peer is the sender, and the rule stays until the sender has stopped using it.
@@ -171,7 +174,7 @@ struct highway_counter {
 /** What the switch says of itself in a port region. [switch] */
 struct highway_switch_state {
 	uint64_t epoch;		/**< random; another one = another life of the switch's port */
-	/** 1: an ovs-vswitchd has the port; cleared by highwayd if it died */
+	/** 1: an ovs-vswitchd has started the port; cleared by highwayd if it died */
 	uint32_t attached;
 	uint32_t link_up;	/**< 1: started and administratively up */
 	uint32_t max_frame;	/**< bytes that OVS lets through: MTU + 18 */
@@ -204,7 +207,8 @@ enum highway_off {
 	HIGHWAY_OFF_LEASE = 8,		/**< no highwayd for too long */
 	HIGHWAY_OFF_HOLD = 16,		/**< another thread polls the port: flows are re-learned */
 	HIGHWAY_OFF_DOWN = 32,		/**< the port is down or not started */
-	HIGHWAY_OFF_SWITCH = 64		/**< no ovs-vswitchd, and highway-fail-mode=secure */
+	/** ovs-vswitchd has closed the port; cleared by highwayd if bypasses may go on without */
+	HIGHWAY_OFF_SWITCH = 64
 };
 
 /**
@@ -214,7 +218,7 @@ enum highway_off {
  */
 struct highway_gate {
 	uint32_t change;	/**< [switch] [agent] */
-	uint32_t off_switch;	/**< enum highway_off [switch] */
+	uint32_t off_switch;	/**< enum highway_off [switch]; [agent] while there is none */
 	uint32_t off_operator;	/**< enum highway_off [agent] */
 	uint32_t off_policy;	/**< enum highway_off [agent] */
 	uint64_t lease;		/**< counts up while highwayd lives [agent] */
@@ -256,7 +260,8 @@ struct highway_queue_stats {
 	uint64_t leaves;	/**< changes back to the normal channel */
 	uint64_t abandoned;	/**< left in a bypass ring whose receiver is gone */
 	uint64_t rx_refused;	/**< dropped: came over a checked link and matched no rule */
-	uint8_t pad[16];
+	uint64_t tx_no_switch;	/**< dropped: for the normal channel while nobody reads it */
+	uint8_t pad[8];
 };
 
 /**

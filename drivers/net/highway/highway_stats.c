@@ -87,7 +87,7 @@ vnf_stats(const struct highway_port *port, struct rte_eth_stats *stats)
 		.opackets = sum.tx_normal_packets + sum.tx_bypass_packets,
 		.obytes = sum.tx_normal_bytes + sum.tx_bypass_bytes,
 		.ierrors = rx_errors + sum.rx_refused,
-		.oerrors = tx_errors,
+		.oerrors = tx_errors + sum.tx_no_switch,
 		.rx_nombuf = sum.rx_nombuf,
 	};
 }
@@ -179,6 +179,7 @@ vnf_named(const struct highway_port *port, struct named *named)
 		{ "rx_bypass_refused_errors", s.rx_refused },
 		{ "rx_frame_errors", rx_errors },
 		{ "tx_frame_errors", tx_errors },
+		{ "tx_no_switch_packets", s.tx_no_switch },
 		{ "bypass_enters", s.enters },
 		{ "bypass_leaves", s.leaves },
 		{ "bypass_abandoned_packets", port->abandoned },

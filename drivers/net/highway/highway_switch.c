@@ -58,17 +58,14 @@ highway_switch_peer(struct highway_port *port, uint64_t id, bool make)
 
 /* ------------------------------------------------------------------------------ open, close --- */
 
-/* What an earlier ovs-vswitchd left: its rules are void, its packets too old. */
+/* What an earlier ovs-vswitchd left: its packets are too old. */
 static int
 take_over(struct highway_port *port)
 {
-	struct highway_rule *table = RTE_PTR_ADD(port->map.base, port->geometry.rules_offset);
 	const struct highway_geometry *g = &port->geometry;
 	struct highway_switch *sw = port->sw;
 	uint32_t i;
 
-	for (i = 0; i < g->n_rules; i++)
-		__atomic_store_n(&table[i].live, 0, __ATOMIC_RELEASE);
 	highway_inbound_take_over(port);
 	for (i = 0; i < g->n_queues; i++) {
 		struct highway_consumer *rx = &sw->rxq.rings[i].ring;
@@ -129,7 +126,6 @@ open_region(struct highway_port *port)
 int
 highway_switch_open(struct highway_port *port)
 {
-	struct highway_switch_state *state;
 	struct highway_switch *sw;
 	int ret;
 
@@ -159,19 +155,6 @@ highway_switch_open(struct highway_port *port)
 	if (ret != 0)
 		goto free_in_slots;
 	port->region_id = port->region->header.region_id;
-	state = &port->region->switch_state;
-	*state = (struct highway_switch_state){
-		.epoch = port->epoch,
-		.max_frame = RTE_ETHER_MAX_LEN,
-		.pid = (uint32_t)getpid(),
-	};
-	port->region->gate.off_switch = HIGHWAY_OFF_DOWN;
-	/* Bits without a meaning, from a VNF that scribbled, would keep the bypass off for ever. */
-	__atomic_fetch_and(&port->region->gate.off_operator,
-			   HIGHWAY_OFF_OPERATOR | HIGHWAY_OFF_ALL, __ATOMIC_RELAXED);
-	__atomic_fetch_and(&port->region->gate.off_policy, HIGHWAY_OFF_POLICY, __ATOMIC_RELAXED);
-	__atomic_store_n(&state->attached, 1, __ATOMIC_RELEASE);
-	highway_gate_change(port->region);
 	return 0;
 
 free_in_slots:
@@ -184,6 +167,50 @@ free_switch:
 	return ret;
 }
 
+/**
+ * From here on this process is the region's switch. Until it has started the port, rules that an
+ * earlier one left stay in force, so that bypasses go on.
+ */
+void
+highway_switch_take_charge(struct highway_port *port)
+{
+	struct highway_gate *gate = &port->region->gate;
+
+	if (port->sw->in_charge)
+		return;
+	port->sw->in_charge = true;
+	port->region->switch_state = (struct highway_switch_state){
+		.epoch = port->epoch,
+		.max_frame = RTE_ETHER_MAX_LEN,
+		.pid = (uint32_t)getpid(),
+	};
+	/* Before its rules go: frames that match none any more are not lost, but have to wait. */
+	__atomic_store_n(&port->region->switch_state.attached, 1, __ATOMIC_RELEASE);
+	highway_flow_void(port);
+	highway_flow_peer_back(port->region_id);
+	gate->off_switch = HIGHWAY_OFF_DOWN;
+	/* Bits without a meaning, from a VNF that scribbled, would keep the bypass off for ever. */
+	__atomic_fetch_and(&gate->off_operator, HIGHWAY_OFF_OPERATOR | HIGHWAY_OFF_ALL,
+			   __ATOMIC_RELAXED);
+	__atomic_fetch_and(&gate->off_policy, HIGHWAY_OFF_POLICY, __ATOMIC_RELAXED);
+	highway_gate_change(port->region);
+}
+
+/* The region is without a switch: to be taken over, or to be deleted. */
+static void
+leave_region(struct highway_port *port)
+{
+	struct highway_port_region *region = port->region;
+
+	highway_flow_keep(port);
+	highway_inbound_keep(port);
+	region->switch_state.link_up = 0;
+	region->gate.off_switch = HIGHWAY_OFF_SWITCH |
+				  (port->admin_up ? 0 : HIGHWAY_OFF_DOWN);
+	__atomic_store_n(&region->switch_state.attached, 0, __ATOMIC_RELEASE);
+	highway_gate_change(region);
+}
+
 /** Under highway_lock, and no queue is polled any more. The region stays for the next owner. */
 void
 highway_switch_close(struct highway_port *port)
@@ -193,10 +220,8 @@ highway_switch_close(struct highway_port *port)
 	sw->polled = false;
 	highway_flow_drop_all(port);
 	highway_flow_peer_gone(port->region_id);
-	port->region->switch_state.link_up = 0;
-	port->region->gate.off_switch = HIGHWAY_OFF_DOWN;
-	__atomic_store_n(&port->region->switch_state.attached, 0, __ATOMIC_RELEASE);
-	highway_gate_change(port->region);
+	if (sw->in_charge)
+		leave_region(port);
 	/* First out of the sight of other ports' bursts, which pass marks on to this one. */
 	rte_spinlock_lock(&highway_ports_spin);
 	port->sw = NULL;
@@ -216,6 +241,10 @@ highway_switch_set_up(struct highway_port *port)
 	struct highway_port_region *region = port->region;
 	bool up = port->started && port->admin_up;
 
+	if (port->started)
+		highway_switch_take_charge(port);
+	if (!port->sw->in_charge)
+		return;
 	region->switch_state.max_frame = port->dev->data->mtu + RTE_ETHER_HDR_LEN +
 					 RTE_ETHER_CRC_LEN;
 	region->switch_state.link_up = up;
@@ -312,8 +341,10 @@ highway_switch_connected(struct highway_port *port)
 	int i;
 
 	/* It took a lost connection for the end of this process. */
-	__atomic_store_n(&port->region->switch_state.attached, 1, __ATOMIC_RELEASE);
-	highway_gate_change(port->region);
+	if (port->sw->in_charge) {
+		__atomic_store_n(&port->region->switch_state.attached, 1, __ATOMIC_RELEASE);
+		highway_gate_change(port->region);
+	}
 	for (i = 0; i < HIGHWAY_MAX_PEERS; i++)
 		port->sw->peers[i].told = 0;
 	port->sw->wants_dirty = true;
@@ -442,5 +473,6 @@ highway_switch_tick(struct highway_port *port)
 	port->sw->told_tsc = now;
 	highway_account_port(port);
 	highway_account_expire(port);
-	tell_state(port);
+	if (port->sw->in_charge)
+		tell_state(port);
 }

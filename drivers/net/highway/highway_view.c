@@ -246,12 +246,11 @@ highway_view_renew(struct highway_port *port)
 	view->version = ++port->view_version;
 	view->switch_epoch = region->switch_state.epoch;
 	view->switch_here = region->switch_state.attached != 0;
-	view->up = region->switch_state.link_up != 0 && port->admin_up;
+	view->up = highway_port_up(region) && port->admin_up;
 	view->receiving = port->admin_up && (view->up || !view->switch_here);
 	view->n_rxq = port->dev->data->nb_rx_queues;
 	view->lease_good = highway_lease_holds(port);
-	view->bypass_on = view->up && view->lease_good &&
-			  (gate->off_switch | gate->off_operator | gate->off_policy) == 0;
+	view->bypass_on = view->up && view->lease_good && highway_off_bits(region) == 0;
 	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
 		if (port->links[slot] == NULL)
 			continue;

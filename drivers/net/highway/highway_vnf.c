@@ -210,8 +210,7 @@ void
 highway_vnf_update_link(struct highway_port *port)
 {
 	highway_link_status(port, port->map.base != NULL && port->started && port->admin_up &&
-			    port->view != NULL && port->region->switch_state.attached != 0 &&
-			    port->region->switch_state.link_up != 0);
+			    port->view != NULL && highway_port_up(port->region));
 }
 
 /** The application set the link up or down. */

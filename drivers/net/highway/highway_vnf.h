@@ -20,6 +20,37 @@ highway_n_rxq(const struct highway_port *port)
 	return port->started ? port->dev->data->nb_rx_queues : 0;
 }
 
+/* Nobody forwards the port's packets, and highway-fail-mode=standalone lets bypasses go on. */
+static inline bool
+highway_alone(const struct highway_port_region *region)
+{
+	return __atomic_load_n(&region->switch_state.attached, __ATOMIC_RELAXED) == 0 &&
+	       region->switch_state.epoch != 0 && region->gate.fail_mode != 0 &&
+	       (region->gate.off_switch & HIGHWAY_OFF_SWITCH) == 0;
+}
+
+/* May anything be sent, over whatever channel? */
+static inline bool
+highway_port_up(const struct highway_port_region *region)
+{
+	if (region->switch_state.attached != 0)
+		return region->switch_state.link_up != 0;
+	return highway_alone(region) && (region->gate.off_switch & HIGHWAY_OFF_DOWN) == 0;
+}
+
+/* Why nothing may be sent on the bypass: enum highway_off. */
+static inline uint32_t
+highway_off_bits(const struct highway_port_region *region)
+{
+	const struct highway_gate *gate = &region->gate;
+	uint32_t off_switch = gate->off_switch;
+
+	/* Flows are held for the sake of counters that nobody reads now. */
+	if (highway_alone(region))
+		off_switch &= ~(uint32_t)HIGHWAY_OFF_HOLD;
+	return off_switch | gate->off_operator | gate->off_policy;
+}
+
 /* highway_view.c */
 bool highway_lease_holds(const struct highway_port *port);
 void highway_wait_for_queues(struct highway_port *port);

@@ -19,6 +19,7 @@
 #include "highway_copy.h"
 #include "highway_lookup.h"
 #include "highway_presence.h"
+#include "highway_vnf.h"
 
 /** What is counted for one rule within a burst. */
 struct tally {
@@ -60,8 +61,10 @@ link_bit(uint32_t slot)
 
 /* Tell the switch, in order, where the bypass rings stand. false: no room, try again later. */
 static bool
-leave_links(struct highway_vnf_txq *txq)
+leave_links(struct highway_vnf_txq *txq, const struct highway_view *view)
 {
+	bool mark = view->switch_here && !txq->port->options.unordered;
+
 	while (txq->leave_mask != 0) {
 		uint32_t slot = (uint32_t)__builtin_ctzll(txq->leave_mask);
 		struct highway_tx_link *tl = &txq->links[slot];
@@ -72,7 +75,7 @@ leave_links(struct highway_vnf_txq *txq)
 		};
 
 		if (tl->ring.head != tl->left_at && tl->link_id != 0) {
-			if (!txq->port->options.unordered &&
+			if (mark &&
 			    !highway_producer_mark(&txq->normal, HIGHWAY_DESC_LEAVE, &marker,
 						   sizeof(marker)))
 				return false;
@@ -123,7 +126,7 @@ enter_link(struct highway_vnf_txq *txq, const struct highway_view *view, uint32_
 		.value = RTE_MAX(tl->epoch + 1, rte_rdtsc()),
 	};
 
-	if (enter_unfinished(tl) || !leave_links(txq))
+	if (enter_unfinished(tl) || !leave_links(txq, view))
 		return false;
 	if (view->switch_here && !txq->port->options.unordered) {
 		if (highway_producer_reserve(&tl->ring, sizeof(marker)) == NULL ||
@@ -243,10 +246,25 @@ put_bypass(struct highway_vnf_txq *txq, const struct highway_view *view,
 	return -1;
 }
 
-static inline bool
-put_normal(struct highway_vnf_txq *txq, struct rte_mbuf *mbuf)
+/* A ring that nobody empties would keep back what can take the bypass. false: somebody is back. */
+static bool
+drop_without_switch(struct highway_vnf_txq *txq)
 {
-	if (unlikely(txq->leave_mask != 0) && !leave_links(txq))
+	const struct highway_switch_state *state = &txq->port->region->switch_state;
+
+	/* Pairs with highway_switch_take_charge(). */
+	if (__atomic_load_n(&state->attached, __ATOMIC_ACQUIRE) != 0)
+		return false;
+	txq->stats.tx_no_switch++;
+	return true;
+}
+
+static inline bool
+put_normal(struct highway_vnf_txq *txq, const struct highway_view *view, struct rte_mbuf *mbuf)
+{
+	if (unlikely(!view->switch_here))
+		return drop_without_switch(txq);
+	if (unlikely(txq->leave_mask != 0) && !leave_links(txq, view))
 		return false;
 	if (unlikely(!put(&txq->normal, mbuf)))
 		return false;
@@ -291,7 +309,7 @@ send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 			tally.bytes += mbuf->pkt_len;
 			continue;
 		}
-		if (unlikely(taken == 0 || !put_normal(txq, mbuf)))
+		if (unlikely(taken == 0 || !put_normal(txq, view, mbuf)))
 			break;
 	}
 	/* The bypass before the normal ring: a Leave never points beyond what is published. */
@@ -302,14 +320,15 @@ send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 }
 
 static uint16_t
-send_normal(struct highway_vnf_txq *txq, struct rte_mbuf **pkts, uint16_t n)
+send_normal(struct highway_vnf_txq *txq, const struct highway_view *view, struct rte_mbuf **pkts,
+	    uint16_t n)
 {
 	uint16_t i;
 
 	for (i = 0; i < n; i++) {
 		if (unlikely(!highway_frame_ok(pkts[i])))
 			txq->errors++;
-		else if (unlikely(!put_normal(txq, pkts[i])))
+		else if (unlikely(!put_normal(txq, view, pkts[i])))
 			break;
 	}
 	return i;
@@ -335,11 +354,9 @@ HIGHWAY_ISA(highway_vnf_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	if (unlikely(__atomic_load_n(&port->region->gate.change, __ATOMIC_ACQUIRE) !=
 		     view->change)) {
 		/* The control thread will make a new view; what says no holds at once. */
-		const struct highway_gate *gate = &port->region->gate;
-
 		highway_ctrl_kick();
-		up = up && port->region->switch_state.link_up != 0;
-		bypass = bypass && (gate->off_switch | gate->off_operator | gate->off_policy) == 0;
+		up = up && highway_port_up(port->region);
+		bypass = bypass && highway_off_bits(port->region) == 0;
 	}
 	if (unlikely(!up))
 		goto out;
@@ -348,7 +365,7 @@ HIGHWAY_ISA(highway_vnf_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	if (bypass && view->classifier.n_rules != 0)
 		sent = send_classified(txq, view, pkts, n);
 	else
-		sent = send_normal(txq, pkts, n);
+		sent = send_normal(txq, view, pkts, n);
 	highway_producer_publish(&txq->normal);
 	if (unlikely(sent < n))
 		txq->stats.tx_full += (uint64_t)(n - sent);

@@ -24,6 +24,7 @@ from ovs_highway.agent.actions import (
     Unlink,
     Update,
 )
+from ovs_highway.agent.alone import Alone
 from ovs_highway.agent.fin_timeout import FinTimeout
 from ovs_highway.agent.links import Links, Timing
 from ovs_highway.agent.ports import Port, Ports
@@ -93,6 +94,7 @@ class Highwayd:
             ),
         )
         self._dirty = asyncio.Event()
+        self._alone = Alone()
         self._last_facts: dict[str, PortFacts] = {}
         self._last_round = 0.0
         self._group = asyncio.TaskGroup()
@@ -239,6 +241,9 @@ class Highwayd:
     def _news(self) -> None:
         self._dirty.set()
 
+    def _news_soon(self) -> None:
+        asyncio.get_running_loop().call_later(_POLL_BUSY, self._news)
+
     async def _reconcile_forever(self) -> None:
         while True:
             busy = any(port.vnf is not None for port in self.ports.values())
@@ -258,6 +263,8 @@ class Highwayd:
         self.ports.check_grace(now)
         for port in self.ports.deleted(now):
             self._say_gone(port)
+        if self._alone.follow(self.ports, self.ports.snapshot, now):
+            self._news_soon()
         facts = self.ports.facts()
         due = now - self._last_round >= _RECONCILE_AT_LEAST
         if not (news or due or facts != self._last_facts or not self.links.settled):

@@ -152,11 +152,9 @@ class Ports(Mapping[str, Port]):
         return port
 
     def detach_switch(self, port: Port, channel: Channel) -> None:
-        """The switch side of a port is gone; links stay, since traffic has to go on."""
+        """The switch side of a port is not connected any more; `alone` sees what that means."""
         if port.switch is channel:
             port.switch = None
-            if port.region.switch_died():
-                log.info("port %s: ovs-vswitchd has gone", port.name)
 
     def detach_vnf(self, port: Port, vnf: Vnf) -> None:
         """The VNF of a port is gone."""
@@ -214,8 +212,6 @@ class Ports(Mapping[str, Port]):
             return
         self._grace_until = None
         for port in self._ports.values():
-            if port.switch is None and port.region.switch_died():
-                log.info("port %s: its ovs-vswitchd did not come back", port.name)
             if port.vnf is None and port.region.vnf_died():
                 log.info("port %s: its VNF did not come back", port.name)
 

@@ -71,7 +71,8 @@ class PortView:
         """All that has the port off."""
         gate = self.gate
         lapsed = Off.LEASE if self.lapsed else Off(0)
-        return gate.off_switch | gate.off_operator | gate.off_policy | lapsed
+        away = Off(0) if self.switch.attached or gate.standalone else Off.SWITCH
+        return gate.off_switch | gate.off_operator | gate.off_policy | lapsed | away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +165,8 @@ def off_reasons(port: PortView, bits: Off = _ANY) -> list[str]:
         Off.LEASE: "highwayd has been away for too long (lease); start highwayd",
         Off.HOLD: "hold: another thread polls the port, OVS learns its flows anew",
         Off.DOWN: f"port {name} is down",
-        Off.SWITCH: "no ovs-vswitchd, and highway-fail-mode is secure",
+        Off.SWITCH: f"no ovs-vswitchd has port {name}"
+        + ("" if port.gate.standalone else "; highway-fail-mode=secure"),
     }
     return [text for bit, text in words.items() if port.off & bits & bit]
 

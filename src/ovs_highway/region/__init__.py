@@ -8,6 +8,7 @@ private copy; all later reads are bounded by that copy. A region is mapped, neve
 from __future__ import annotations
 
 from ovs_highway.errors import RegionError
+from ovs_highway.region._alone import go_on_alone, stop_alone
 from ovs_highway.region._files import region_dirs, region_name, region_paths, unlink_region
 from ovs_highway.region._link import LinkEnd, LinkRegion
 from ovs_highway.region._port import Gate, PortRegion, Rule, SwitchState, VnfState
@@ -20,11 +21,13 @@ __all__ = [
     "Rule",
     "SwitchState",
     "VnfState",
+    "go_on_alone",
     "open_links",
     "open_ports",
     "region_dirs",
     "region_name",
     "region_paths",
+    "stop_alone",
     "unlink_region",
 ]
 

@@ -134,10 +134,21 @@ class Region:
             return False
         return True
 
+    def locked(self) -> bool:
+        """Tell whether a switch has the region, even one that is stopped."""
+        if not self.lock():
+            return True
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+        return False
+
     @property
     def linked(self) -> bool:
         """Tell whether the region still has a file name."""
         return os.fstat(self.fd).st_nlink > 0
+
+    def _at(self, ctype: str, offset: int) -> CData:
+        """Return a pointer to an array in the region itself."""
+        return ffi.cast(f"{ctype} *", ffi.cast("char *", self.raw) + offset)
 
     def _copy(self, ctype: str, offset: int, count: int) -> CData:
         """Return a private copy of an array, so that nothing changes while it is looked at."""

@@ -191,19 +191,33 @@ class PortRegion(Region):
             driver=shm.clean(bytes(ffi.buffer(raw.driver))),
         )
 
+    def rule_table(self) -> CData:
+        """Return the rule table itself, to write to: `struct highway_rule[n_rules]`."""
+        return self._at("struct highway_rule", self._rules_offset)
+
+    def in_rule_table(self) -> CData:
+        """Return the table of inbound rules itself: `struct highway_rule[n_rules]`."""
+        return self._at("struct highway_rule", self._in_rules_offset)
+
+    def copy_rules(self) -> CData:
+        """Return a copy of the rule table: `struct highway_rule[n_rules]`."""
+        return self._copy("struct highway_rule", self._rules_offset, self.n_rules)
+
+    def copy_in_rules(self) -> CData:
+        """Return a copy of the table of inbound rules: `struct highway_rule[n_rules]`."""
+        return self._copy("struct highway_rule", self._in_rules_offset, self.n_rules)
+
     def live_peers(self) -> list[int]:
         """Return the peer's region id of each rule in force."""
-        table = self._copy("struct highway_rule", self._rules_offset, self.n_rules)
-        return [int(rule.peer_id) for rule in table if rule.live]
+        return [int(rule.peer_id) for rule in self.copy_rules() if rule.live]
 
     def inbound_peers(self) -> list[int]:
         """Return the sender's region id of each inbound rule in force."""
-        table = self._copy("struct highway_rule", self._in_rules_offset, self.n_rules)
-        return [int(rule.peer_id) for rule in table if rule.live]
+        return [int(rule.peer_id) for rule in self.copy_in_rules() if rule.live]
 
     def matches_tcp(self) -> bool:
         """Tell whether some rule in force is for TCP and nothing else."""
-        table = self._copy("struct highway_rule", self._rules_offset, self.n_rules)
+        table = self.copy_rules()
         offset = ffi.offsetof("struct highway_rule", "key", "ip_proto")
         protocols = bytes(ffi.buffer(table))[offset :: shm.RULE_LEN]
         slot = protocols.find(socket.IPPROTO_TCP)
@@ -213,7 +227,7 @@ class PortRegion(Region):
 
     def rules(self, *, ended: bool = False) -> list[Rule]:
         """Return the rules in force, with `ended` also those in slots not yet used again."""
-        table = self._copy("struct highway_rule", self._rules_offset, self.n_rules)
+        table = self.copy_rules()
         used = [
             slot
             for slot in range(self.n_rules)
