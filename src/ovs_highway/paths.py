@@ -15,6 +15,7 @@ from typing import Final
 from ovs_highway.errors import SetupError
 
 DEFAULT_RUNDIR: Final = Path("/run/ovs-highway")
+STATEDIR: Final = Path("/var/lib/ovs-highway")
 PLUGIN_NAME: Final = "librte_net_highway.so"
 REGION_DIRS: Final = (Path("/dev/hugepages"), Path("/dev/shm"))
 
@@ -41,6 +42,12 @@ def vnf_socket(port: str, base: Path | None = None) -> Path:
 def control_socket(base: Path | None = None) -> Path:
     """Return the socket on which highwayd answers the `highway` command."""
     return (base or rundir()) / "highwayd.ctl"
+
+
+def events_file(base: Path | None = None) -> Path:
+    """Return the record of events; that of the default run directory outlives a reboot."""
+    directory = base or rundir()
+    return (STATEDIR if directory == DEFAULT_RUNDIR else directory) / "events.jsonl"
 
 
 def fnv1a64(data: bytes) -> int:

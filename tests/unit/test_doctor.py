@@ -16,7 +16,7 @@ from ovs_highway.cli import doctor as module
 from ovs_highway.cli import facts, main
 from ovs_highway.cli.doctor import Check, Level, judge, worst
 from ovs_highway.cli.facts import Driver, Facts, Switch
-from ovs_highway.cli.model import AgentView
+from ovs_highway.view import AgentView
 
 PLUGIN = Path("/usr/lib/dpdk/pmds-23.0/librte_net_highway.so")
 SWITCH = Switch(

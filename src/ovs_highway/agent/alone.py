@@ -13,6 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ovs_highway import region
+from ovs_highway.events import about
 from ovs_highway.shm import Off
 
 if TYPE_CHECKING:
@@ -67,10 +68,18 @@ class Alone:
     @staticmethod
     def _tell(ports: Mapping[str, Port], before: frozenset[str], names: frozenset[str]) -> None:
         for name in sorted(names - before):
-            log.info("port %s: its bypass goes on without ovs-vswitchd (standalone)", name)
+            log.info(
+                "port %s: its bypass goes on without ovs-vswitchd (standalone)",
+                name,
+                extra=about("port", name),
+            )
         for name in sorted(before - names):
             if name in ports and not ports[name].region.raw.switch_state.attached:
-                log.info("port %s: its bypass does not go on without ovs-vswitchd", name)
+                log.info(
+                    "port %s: its bypass does not go on without ovs-vswitchd",
+                    name,
+                    extra=about("port", name),
+                )
 
     def _go_on(self, alone: Mapping[str, Port], here: list[Port]) -> None:
         """Have the last rules in force, as they are allowed now; look only if something changed."""
@@ -96,7 +105,7 @@ def _has_switch(port: Port) -> bool:
     if port.switch is not None or port.region.locked():
         return True
     if port.region.switch_died():
-        log.info("port %s: ovs-vswitchd has gone", port.name)
+        log.info("port %s: ovs-vswitchd has gone", port.name, extra=about("port", port.name))
     return False
 
 

@@ -18,6 +18,7 @@ from ovs_highway.agent.actions import (
     Action,
     Add,
     Make,
+    Pair,
     PortFacts,
     Remove,
     SetPhase,
@@ -25,13 +26,16 @@ from ovs_highway.agent.actions import (
     Update,
 )
 from ovs_highway.agent.alone import Alone
+from ovs_highway.agent.breakpoint import Breakpoint
 from ovs_highway.agent.fin_timeout import FinTimeout
 from ovs_highway.agent.links import Links, Timing
 from ovs_highway.agent.ports import Port, Ports
 from ovs_highway.agent.purge import Purger
 from ovs_highway.agent.server import Listener
 from ovs_highway.agent.sessions import Hooks, Sessions
+from ovs_highway.agent.watch import PathWatch
 from ovs_highway.errors import ProtocolError, RegionError
+from ovs_highway.events import EventHandler, EventLog, about
 from ovs_highway.ovsdb import Follower, Snapshot
 from ovs_highway.region import LinkRegion
 from ovs_highway.shm import Phase
@@ -95,6 +99,8 @@ class Highwayd:
         )
         self._dirty = asyncio.Event()
         self._alone = Alone()
+        self._watch = PathWatch()
+        self._breakpoint = Breakpoint()
         self._last_facts: dict[str, PortFacts] = {}
         self._last_round = 0.0
         self._group = asyncio.TaskGroup()
@@ -105,6 +111,14 @@ class Highwayd:
         Raises:
             ProtocolError: a socket cannot be made.
         """
+        handler = EventHandler(EventLog(paths.events_file(self._config.rundir)))
+        logging.getLogger("ovs_highway").addHandler(handler)
+        try:
+            await self._run(stop)
+        finally:
+            logging.getLogger("ovs_highway").removeHandler(handler)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         rundir = self._config.rundir
         _make_dir(rundir)
         _make_dir(rundir / "ports")
@@ -126,7 +140,12 @@ class Highwayd:
                 group.create_task(self._fin_timeout.run(), name="fin_timeout")
                 follower = Follower(self._config.ovs_rundir / "db.sock", self._take_snapshot)
                 group.create_task(follower.run(), name="ovsdb")
-                log.info("highwayd serves %s, regions ovs-highway-%s-*", rundir, self._tag)
+                log.info(
+                    "highwayd serves %s, regions ovs-highway-%s-*",
+                    rundir,
+                    self._tag,
+                    extra=about("highwayd"),
+                )
                 await stop.wait()
                 raise _Stop
         except* _Stop:
@@ -138,7 +157,7 @@ class Highwayd:
                 port.region.close()
             for link in self._regions.values():
                 link.close()
-        log.info("highwayd ends; regions and links stay, traffic goes on")
+        log.info("highwayd ends; regions and links stay, traffic goes on", extra=about("highwayd"))
 
     # Ports -------------------------------------------------------------------------------------
 
@@ -222,10 +241,15 @@ class Highwayd:
                     "port %s: somebody who maps its region has cut it short; delete the port and"
                     " add it again",
                     port.name,
+                    extra=about("port", port.name),
                 )
         for link in self._regions.values():
             if link.guard():
-                log.error("link %s-%s: one of its ends has cut its region short", *link.names)
+                log.error(
+                    "link %s-%s: one of its ends has cut its region short",
+                    *link.names,
+                    extra=about("link", *link.names),
+                )
 
     async def _renew_leases(self) -> None:
         while True:
@@ -254,6 +278,7 @@ class Highwayd:
             self._dirty.clear()
             try:
                 self._tick(self._now(), news=news)
+                self._watch_paths(self._now())
             except Exception:
                 log.exception("reconciling failed; it goes on, please report it")
                 await asyncio.sleep(1)
@@ -277,20 +302,33 @@ class Highwayd:
             for action in actions:
                 self._carry_out(action, now)
 
+    def _watch_paths(self, now: float) -> None:
+        self._watch.look(self.ports, self._regions.values(), self.links.describe(now))
+
     def _carry_out(self, action: Action, now: float) -> None:
         match action:
             case Make():
+                self._breakpoint.reach("asked", action.pair)
                 self._make(action, now)
             case SetPhase(link_id=link_id, pair=pair, phase=phase, text=text):
-                log.info("link %s-%s: %s: %s", *pair, phase.name.lower(), text)
+                if phase is Phase.ACTIVE:
+                    self._breakpoint.reach("both", pair)
+                words = pair, phase.name.lower(), text
+                _tell_link(*words)
                 self._regions[link_id].phase = phase
+                if phase is Phase.ACTIVE:
+                    self._breakpoint.reach("switching", pair)
             case Unlink(link_id=link_id, pair=pair, text=text):
-                log.info("link %s-%s: removed: %s", *pair, text)
+                self._breakpoint.reach("withdrawn", pair)
+                _tell_link(pair, "removed", text)
                 link = self._regions.pop(link_id)
                 region.unlink_region(link.path)
                 link.close()
             case Add() | Update() | Remove():
                 self._tell(action)
+                point = {Add: "one", Remove: "draining"}.get(type(action))
+                if point is not None:
+                    self._breakpoint.reach(point, self._regions[action.link_id].names)
 
     def _make(self, action: Make, now: float) -> None:
         try:
@@ -304,12 +342,13 @@ class Highwayd:
                 checked=action.checked,
             )
         except RegionError as error:
-            log.warning("link %s-%s: %s", *action.pair, error)
+            log.warning("link %s-%s: %s", *action.pair, error, extra=about("link", *action.pair))
             self.links.failed(action.link_id, str(error), now)
             return
-        log.info("link %s-%s: region %s, %d KiB", *action.pair, link.path, link.size >> 10)
+        _tell_link(action.pair, "region made", f"{link.path}, {link.size >> 10} KiB")
         self._regions[action.link_id] = link
         self.links.made(action.link_id, now)
+        self._breakpoint.reach("made", action.pair)
 
     def _tell(self, action: Add | Update | Remove) -> None:
         port = self.ports.get(action.port)
@@ -332,6 +371,10 @@ class Highwayd:
             text=action.text if isinstance(action, Remove) else "",
         )
         port.vnf.channel.send(message, fd=link.fd if isinstance(action, Add) else None)
+
+
+def _tell_link(pair: Pair, what: str, text: str) -> None:
+    log.info("link %s-%s: %s: %s", *pair, what, text, extra=about("link", *pair, phase=what))
 
 
 def _new_id() -> int:

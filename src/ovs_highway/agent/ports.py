@@ -16,6 +16,7 @@ from ovs_highway import region, shm
 from ovs_highway.agent.actions import PortFacts
 from ovs_highway.agent.policy import Terms, terms, why_port_off
 from ovs_highway.errors import ProtocolError
+from ovs_highway.events import about
 from ovs_highway.shm import Off
 
 if TYPE_CHECKING:
@@ -123,7 +124,12 @@ class Ports(Mapping[str, Port]):
         for problem in problems:
             log.warning("ignored: %s", problem)
         for name, port_region in found.items():
-            log.info("port %s: adopted region %016x", name, port_region.region_id)
+            log.info(
+                "port %s: adopted region %016x",
+                name,
+                port_region.region_id,
+                extra=about("port", name),
+            )
             self._ports[name] = Port(name, port_region)
             self.apply(self._ports[name])
         return list(self._ports.values())
@@ -134,12 +140,22 @@ class Ports(Mapping[str, Port]):
         port = self._ports.get(name)
         if port is None:
             port = self._ports[name] = Port(name, port_region)
-            log.info("port %s: added, region %016x", name, port_region.region_id)
+            log.info(
+                "port %s: added, region %016x",
+                name,
+                port_region.region_id,
+                extra=about("port", name),
+            )
         elif port.region.same_file(port_region):
             port_region.close()
-            log.info("port %s: ovs-vswitchd is back", name)
+            log.info("port %s: ovs-vswitchd is back", name, extra=about("port", name))
         else:
-            log.info("port %s: made anew, region %016x", name, port_region.region_id)
+            log.info(
+                "port %s: made anew, region %016x",
+                name,
+                port_region.region_id,
+                extra=about("port", name),
+            )
             port.region.close()
             port.region = port_region
         if port.switch is not None:
@@ -161,19 +177,28 @@ class Ports(Mapping[str, Port]):
         if port.vnf is vnf:
             port.vnf = None
             port.region.vnf_died()
-            log.info("port %s: the VNF has gone", port.name)
+            log.info("port %s: the VNF has gone", port.name, extra=about("vnf", port.name))
 
     def apply(self, port: Port) -> None:
         """Write the kill switch and what the database says into a port's region."""
         if port.region.set_operator(Off.ALL, off=self._off_all.exists()):
-            log.info("port %s: kill switch for all ports applied", port.name)
+            log.info(
+                "port %s: kill switch for all ports applied",
+                port.name,
+                extra=about("policy", port.name),
+            )
         if (snapshot := self.snapshot) is None:
             return
         reason = self.why_off(port.name)
         if port.region.set_policy(
             reason, tx_flush_us=snapshot.tx_flush_us, standalone=snapshot.standalone
         ):
-            log.info("port %s: policy: %s", port.name, f"off, {reason}" if reason else "on")
+            log.info(
+                "port %s: policy: %s",
+                port.name,
+                f"off, {reason}" if reason else "on",
+                extra=about("policy", port.name),
+            )
 
     def follow(self, snapshot: Snapshot) -> None:
         """Take over a new state of the database."""
@@ -213,7 +238,9 @@ class Ports(Mapping[str, Port]):
         self._grace_until = None
         for port in self._ports.values():
             if port.vnf is None and port.region.vnf_died():
-                log.info("port %s: its VNF did not come back", port.name)
+                log.info(
+                    "port %s: its VNF did not come back", port.name, extra=about("vnf", port.name)
+                )
 
     def deleted(self, now: float) -> list[Port]:
         """Remove the regions of ports that neither switch nor database have; return these ports.
@@ -240,7 +267,7 @@ class Ports(Mapping[str, Port]):
         for path in region.region_paths(self.tag, "port").get(port.name, []):
             if port.region.is_file(path):
                 region.unlink_region(path)
-        log.info("port %s: deleted", port.name)
+        log.info("port %s: deleted", port.name, extra=about("port", port.name))
 
     def forget(self, port: Port) -> None:
         """Drop a port and unmap its region."""

@@ -16,6 +16,7 @@ from ovs_highway import protocol, shm
 from ovs_highway.agent.channel import Channel
 from ovs_highway.agent.ports import Port, Ports, Vnf, check_abi
 from ovs_highway.errors import ProtocolError, RegionError
+from ovs_highway.events import about
 from ovs_highway.log import LogLimit
 from ovs_highway.region import PortRegion
 from ovs_highway.shm import Role, Status
@@ -181,7 +182,9 @@ class Sessions:
                 driver=hello.driver,
             )
             port.vnf = vnf
-            log.info("%s attached, %s", who, hello.driver or "driver not named")
+            log.info(
+                "%s attached, %s", who, hello.driver or "driver not named", extra=about("vnf", name)
+            )
             welcome = protocol.Welcome(
                 port_id=port.region.region_id, status=Status.OK, abi_version=version
             )
@@ -206,7 +209,13 @@ class Sessions:
                 case protocol.LinkAdded(link_id=link_id, status=status, text=text, checked=checked):
                     ok = status is Status.OK
                     if not ok and limit():
-                        log.warning("%s refused link %016x: %s", who, link_id, text)
+                        log.warning(
+                            "%s refused link %016x: %s",
+                            who,
+                            link_id,
+                            text,
+                            extra=about("link", port.name),
+                        )
                     known = self._links.added(
                         port.name,
                         vnf.session,
@@ -228,7 +237,13 @@ class Sessions:
                 case protocol.LinkRemoved(link_id=link_id, status=status, text=text):
                     ok = status is Status.OK
                     if not ok and limit():
-                        log.warning("%s closed link %016x: %s", who, link_id, text)
+                        log.warning(
+                            "%s closed link %016x: %s",
+                            who,
+                            link_id,
+                            text,
+                            extra=about("link", port.name),
+                        )
                     self._links.removed(
                         port.name, vnf.session, link_id, ok=ok, text=text, now=now()
                     )

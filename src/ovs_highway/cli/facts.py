@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Final
 
 from ovs_highway import paths
 from ovs_highway.agent.policy import Mode, Terms
-from ovs_highway.cli.model import AgentView, ask_agent
+from ovs_highway.cli.model import ask_agent
 from ovs_highway.errors import SetupError
 from ovs_highway.lab.sandbox import find_vswitchd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from ovs_highway.view import AgentView
 
 HUGE_DIR: Final = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 DEFAULT_OVS_RUNDIR: Final = Path("/var/run/openvswitch")

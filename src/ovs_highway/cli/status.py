@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ovs_highway import paths
 from ovs_highway.cli.match import format_match
-from ovs_highway.cli.model import Direction, PortView, Source, View, off_reasons
+from ovs_highway.cli.model import Source
 from ovs_highway.cli.table import print_table, rate
 from ovs_highway.errors import CommandError
+from ovs_highway.events import Event, EventLog
 from ovs_highway.shm import Off
+from ovs_highway.view import Direction, PortView, View, off_reasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -369,6 +372,7 @@ def _kill_switch(port: str | None, *, every: bool, rundir: Path | None, turn_off
             state = "off" if turn_off else "on"
             others = off_reasons_left(region.gate().off_operator) if not turn_off else ""
             click.echo(f"port {port}: bypass {state}{others}")
+            _record(source, f"operator: highway {state} {port}", port)
             return
         flag = source.rundir / "off-all"
         try:
@@ -384,6 +388,12 @@ def _kill_switch(port: str | None, *, every: bool, rundir: Path | None, turn_off
                 region.set_operator(bits, off=turn_off)
         count = len(source.ports)
         click.echo(f"bypass {'off' if turn_off else 'on'} for all ports ({count} now)")
+        _record(source, f"operator: highway {'off' if turn_off else 'on'} --all", *source.ports)
+
+
+def _record(source: Source, text: str, *ports: str) -> None:
+    event = Event(time=time.time(), kind="operator", ports=ports, text=text)
+    EventLog(paths.events_file(source.rundir)).append(event)
 
 
 def off_reasons_left(bits: Off) -> str:

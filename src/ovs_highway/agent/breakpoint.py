@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stops highwayd at a point of a link's life, for tests of what happens when somebody dies there.
+
+Only if `HIGHWAY_STOP_FILE` names a file: when that has the line `POINT PORT-PORT` and highwayd gets
+there, it removes the file and stops itself with SIGSTOP. Points, in the order of a life: `asked`,
+`made`, `one` (end was told), `both` (answered), `switching`, `draining`, `withdrawn`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ovs_highway.agent.actions import Pair
+
+POINTS: Final = ("asked", "made", "one", "both", "switching", "draining", "withdrawn")
+
+
+class Breakpoint:
+    """Where to stop, if anywhere."""
+
+    def __init__(self, file: str | None = None) -> None:
+        name = file if file is not None else os.environ.get("HIGHWAY_STOP_FILE")
+        self._file = Path(name) if name else None
+
+    def reach(self, point: str, pair: Pair) -> None:
+        """Stop here if that was asked for; goes on with SIGCONT."""
+        if self._file is None:
+            return
+        try:
+            wanted = self._file.read_text().strip()
+        except OSError:
+            return
+        if wanted == f"{point} {pair[0]}-{pair[1]}":
+            self._file.unlink()
+            os.kill(os.getpid(), signal.SIGSTOP)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notices every change of path: which direction between two ports takes the bypass, and why not."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from ovs_highway.events import about
+from ovs_highway.view import AgentView, Direction, PortView, View, link_view, port_view
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ovs_highway.agent.actions import LinkStatus, Pair
+    from ovs_highway.agent.ports import Port, Ports
+    from ovs_highway.region import LinkRegion
+
+log = logging.getLogger(__name__)
+
+
+class PathWatch:
+    """Compares what `highway links` would show now with what it showed before."""
+
+    def __init__(self) -> None:
+        self._seen: object = None
+        self._paths: dict[Pair, Direction] = {}
+        self._rules: dict[str, tuple[object, Counter[int]]] = {}
+
+    def look(
+        self, ports: Ports, links: Iterable[LinkRegion], told: Iterable[LinkStatus]
+    ) -> list[Direction]:
+        """Log and return what has changed since the last look."""
+        links = list(links)
+        # A failure's text counts the seconds down to the next try.
+        reasons = {one.pair: (one.phase, one.reason.partition("; next try")[0]) for one in told}
+        state: Any = (
+            [_signature(port) for port in ports.values()],
+            [(link.region_id, link.phase, link.end(0), link.end(1)) for link in links],
+            reasons,
+        )
+        if state == self._seen:
+            return []
+        self._seen = state
+        view = self._view(ports, links, reasons)
+        now = {(way.sender, way.receiver): way for way in view.directions()}
+        changes = [_gone(way) for pair, way in self._paths.items() if pair not in now]
+        changes += [
+            way
+            for pair, way in now.items()
+            if (before := self._paths.get(pair)) is None
+            or (before.state, before.reason, before.rules, before.checked)
+            != (way.state, way.reason, way.rules, way.checked)
+        ]
+        self._paths = now
+        for way in changes:
+            _tell(way)
+        return changes
+
+    def _view(
+        self,
+        ports: Ports,
+        links: list[LinkRegion],
+        reasons: Mapping[Pair, tuple[str, str]],
+    ) -> View:
+        agent = AgentView(
+            running=True,
+            ports={
+                name: {"policy": ports.why_off(name), "wants": ports.wanted_by(port)}
+                for name, port in ports.items()
+            },
+            links=reasons,
+        )
+        views = {name: self._port(port, agent) for name, port in ports.items()}
+        return View(agent=agent, ports=views, links=tuple(map(link_view, links)))
+
+    def _port(self, port: Port, agent: AgentView) -> PortView:
+        """Return the view of a port; its rules are read only if something has changed there."""
+        mark = (port.region.region_id, port.region.gate().change)
+        before = self._rules.get(port.name)
+        rules = before[1] if before and before[0] == mark else Counter(port.region.live_peers())
+        self._rules[port.name] = (mark, rules)
+        return port_view(port.region, agent, rules)
+
+
+def _signature(port: Port) -> tuple[object, ...]:
+    state = port.region.raw
+    return (
+        port.name,
+        port.region.region_id,
+        int(state.gate.change),
+        bool(state.switch_state.attached),
+        bool(state.vnf_state.attached),
+        bool(state.vnf_state.started),
+        tuple(port.wants.items()),
+    )
+
+
+def _gone(way: Direction) -> Direction:
+    return Direction(
+        sender=way.sender,
+        receiver=way.receiver,
+        state="off",
+        rules=0,
+        packets=way.packets,
+        bytes=way.bytes,
+        reason="no rule asks for it any more",
+        link_id=None,
+        checked=False,
+    )
+
+
+def _tell(way: Direction) -> None:
+    what = {"bypass": f"bypass, rules in force: {way.rules}", "idle": "no rule in force"}
+    text = what.get(way.state, f"normal channel: {way.reason}")
+    log.info(
+        "path %s to %s: %s%s",
+        way.sender,
+        way.receiver,
+        text,
+        " (checked)" if way.checked and way.state == "bypass" else "",
+        extra=about(
+            "path",
+            way.sender,
+            way.receiver,
+            state=way.state,
+            rules=way.rules,
+            reason=way.reason,
+            link_id=None if way.link_id is None else f"{way.link_id:016x}",
+        ),
+    )
