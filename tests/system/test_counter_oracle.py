@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tests.system.differential.runs import Counters
 
 SHORT: Final = range(2, 4)
-LONG: Final = range(100, 300)
+LONG: Final = range(100, 120)
 CHANGES: Final = 12
 GROUP: Final = "group_id=1,type=indirect"
 SPARE: Final = 5
@@ -341,6 +341,6 @@ def test_each_hit_is_counted_once(setting: tuple[Runner, FramePipe, Scene], seed
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", seeds(LONG))
-def test_hundreds_of_sequences(setting: tuple[Runner, FramePipe, Scene], seed: int) -> None:
+def test_more_sequences(setting: tuple[Runner, FramePipe, Scene], seed: int) -> None:
     """The same, for long."""
     run(setting, seed)

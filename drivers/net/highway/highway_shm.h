@@ -406,7 +406,7 @@ struct highway_msg_welcome {
 	uint32_t status;		/**< enum highway_status */
 	uint32_t abi_version;		/**< the version to speak */
 	uint8_t pad0[88];
-	char text[128];			/**< reason if refused */
+	char text[128];			/**< reason if refused; if accepted, why without links */
 };
 
 struct highway_msg_region {
@@ -450,7 +450,7 @@ union highway_msg_body {
 
 struct highway_msg {
 	uint32_t magic;		/**< HIGHWAY_MSG_MAGIC */
-	uint16_t version;	/**< HIGHWAY_ABI_VERSION */
+	uint16_t version;	/**< the sender's HIGHWAY_ABI_VERSION; agreed on by HELLO */
 	uint16_t type;		/**< enum highway_msg_type */
 	uint32_t length;	/**< HIGHWAY_MSG_LEN */
 	uint32_t checksum;	/**< FNV-1a 32 of the message with this field 0 */

@@ -33,12 +33,18 @@ _MAX_WANTS: Final = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vnf:
-    """A connected VNF; `session` numbers the connections of this highwayd."""
+    """A connected VNF.
+
+    Attributes:
+        session: numbers the connections of this highwayd.
+        unfit: why it can have the normal channel only, None if it can have links.
+    """
 
     channel: Channel
     session: int
     epoch: int
     driver: str
+    unfit: str | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +71,9 @@ class Port:
         vnf = self.vnf
         # Until the VNF has attached, the region still tells of the life before.
         same = vnf is not None and int(state.epoch) == vnf.epoch
+        forbidden = f"port {self.name} was deleted" if self.deleted else None
+        if forbidden is None and vnf is not None:
+            forbidden = vnf.unfit
         return PortFacts(
             name=self.name,
             region_id=self.region.region_id,
@@ -74,7 +83,7 @@ class Port:
             vnf=None if vnf is None else vnf.session,
             started=same and bool(state.attached) and bool(state.started),
             wants=MappingProxyType(dict(self.wants)),
-            forbidden=f"port {self.name} was deleted" if self.deleted else None,
+            forbidden=forbidden,
             terms=terms,
         )
 

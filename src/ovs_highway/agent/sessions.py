@@ -165,7 +165,7 @@ class Sessions:
                 self._refuse(channel, hello, Status.LATER, f"port {name} was deleted")
                 return
             try:
-                version = check_abi(hello.abi_version, hello.abi_oldest, who)
+                version, unfit = _fit(port, hello, who)
                 if hello.name != name:
                     raise ProtocolError(f"this is the socket of port {name}, not of {hello.name}")
             except ProtocolError as error:
@@ -180,13 +180,19 @@ class Sessions:
                 session=next(self._numbers),
                 epoch=hello.epoch,
                 driver=hello.driver,
+                unfit=unfit,
             )
             port.vnf = vnf
             log.info(
                 "%s attached, %s", who, hello.driver or "driver not named", extra=about("vnf", name)
             )
+            if unfit is not None:
+                log.warning("no links: %s", unfit, extra=about("vnf", name))
             welcome = protocol.Welcome(
-                port_id=port.region.region_id, status=Status.OK, abi_version=version
+                port_id=port.region.region_id,
+                status=Status.OK,
+                abi_version=version,
+                text=unfit or "",
             )
             channel.send(welcome)
             _send_region(port, channel)
@@ -276,6 +282,24 @@ def _until_gone(*then: Callable[[], None]) -> Iterator[None]:
     else:
         for step in then:
             step()
+
+
+def _fit(port: Port, hello: Hello, who: str) -> tuple[int, str | None]:
+    """Return the ABI version to speak with a VNF, and why it can have no links, None if it can.
+
+    Raises:
+        ProtocolError: it cannot even use the port's region.
+    """
+    try:
+        return check_abi(hello.abi_version, hello.abi_oldest, who), None
+    except ProtocolError as error:
+        header = port.region.raw.header
+        if not (
+            int(header.abi_oldest) <= hello.abi_version
+            and hello.abi_oldest <= int(header.abi_version)
+        ):
+            raise
+        return hello.abi_version, str(error)
 
 
 async def _hello(channel: Channel, role: Role) -> Hello | None:

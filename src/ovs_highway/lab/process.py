@@ -108,6 +108,10 @@ class Process:
         self._cwd = cwd
         self._child: subprocess.Popen[bytes] | None = None
 
+    def set_env(self, **more: str) -> None:
+        """Change the environment of the next start."""
+        self._env |= more
+
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
