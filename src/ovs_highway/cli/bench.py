@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ovs_highway.bench import quick as suite
+from ovs_highway.bench import soak as soaking
 from ovs_highway.bench import switchover as changes
 from ovs_highway.bench.record import check_writable, write_json
 from ovs_highway.bench.schedule import MIN_ROUNDS
@@ -119,6 +120,39 @@ def switchover(path: Path | None, packets: int, switchovers: int, long: bool, se
         click.echo(f"raw results: {path}", err=True)
     if found := changes.faults(result):
         raise CommandError(f"{'; '.join(found)}; see the notes in the JSON file, and run it again")
+
+
+@bench.command()
+@click.option(
+    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0.1),
+    default=10.0,
+    show_default=True,
+    help="How long.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of what happens.")
+def soak(path: Path | None, minutes: float, seed: int) -> None:
+    """Whether all stays well while flows, VNFs, ports, MTU and policy change all the time.
+
+    Takes a private switch, as 'highway sandbox' does. Needs a source tree with what 'make build'
+    builds. Fails if anything was violated.
+    """
+    if os.geteuid() != 0:
+        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
+    if path is not None:
+        check_writable(path)
+    result = soaking.run(minutes=minutes, seed=seed, tell=lambda text: click.echo(text, err=True))
+    for key in ("minutes", "events", "packets", "violations"):
+        click.echo(f"{key}: {result[key]}")
+    if path is not None:
+        write_json(path, result)
+        click.echo(f"raw results: {path}", err=True)
+    if result["violations"]:
+        first = result["violations_text"][0]
+        raise CommandError(f"{result['violations']} violations; the first: {first}")
 
 
 def _print(result: dict[str, Any]) -> None:
