@@ -80,7 +80,7 @@ class Oracle:
     def install(self) -> None:
         """Start with plain rules, all of them to the next port."""
         self.runner.close_gates(closed=False)
-        self.runner.appctl("revalidator/purge")
+        self.runner.purge()
         self.runner.await_offloads()
         self.scene.ofctl("del-flows")
         self.scene.ofctl("del-groups")
@@ -280,7 +280,7 @@ class Oracle:
         """Have OVS forget all its datapath flows."""
         self.send()
         time.sleep(0.1)
-        self.runner.appctl("revalidator/purge")
+        self.runner.purge()
 
     def nothing(self) -> None:
         """Just send."""

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ovs_highway import paths, protocol, region, shm
+from ovs_highway import paths, protocol, region, shm, unixctl
 from ovs_highway.region import LinkRegion
 from ovs_highway.shm import Off, Phase, Role, Status
 
@@ -407,10 +407,13 @@ def test_a_purge_runs_in_ovs_vswitchd(lab: Lab) -> None:
         one.send(protocol.Purge(token=1))
         conn, _ = server.accept()
         with conn:
-            request = json.loads(conn.recv(4096))
-            assert request["method"] == "revalidator/purge"
+            requests = unixctl.Reader().feed(conn.recv(4096))
+            methods = ["revalidator/pause", "revalidator/purge", "revalidator/resume"]
+            assert [request["method"] for request in requests] == methods
             assert one.quiet(0.2)
-            conn.sendall(json.dumps({"id": request["id"], "result": "", "error": None}).encode())
+            for request in requests:
+                answer = {"id": request["id"], "result": "", "error": None}
+                conn.sendall(json.dumps(answer).encode())
             assert one.expect(protocol.Purged).token == 1
 
 

@@ -291,7 +291,7 @@ def test_a_highwayd_that_finds_a_mirror_purges(
         *("--", "set", "Bridge", "br0", "mirrors=@m"),
     )
     idle_lab.start()
-    wait_for(lambda: vswitchd.asked == ["revalidator/purge"], "it purges")
+    wait_for(lambda: "revalidator/purge" in vswitchd.asked, "it purges")
 
 
 # fin_timeout -----------------------------------------------------------------------------------

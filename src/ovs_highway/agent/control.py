@@ -141,17 +141,35 @@ async def call(path: Path, method: str) -> str:
     Raises:
         CommandError: no such daemon, no answer in time, or it refused.
     """
+    (answer,) = await calls(path, method)
+    if isinstance(answer, CommandError):
+        raise answer
+    return answer
+
+
+async def calls(path: Path, *methods: str) -> list[str | CommandError]:
+    """Run commands in a daemon, sent at once, so that it runs them without anything in between.
+
+    Returns:
+        Each command's answer, or its error if it was refused.
+
+    Raises:
+        CommandError: no such daemon, or no answer in time.
+    """
     reader = unixctl.Reader(1 << 20)
     answers: list[dict[str, Any]] = []
 
     def take(data: bytes) -> bool:
         answers.extend(reader.feed(data))
-        return bool(answers)
+        return len(answers) >= len(methods)
 
-    await _exchange(path, [(method,)], take, seconds=_CALL_TIMEOUT)
-    if answers[0].get("error") is not None:
-        raise CommandError(f"{method}: {str(answers[0]['error']).strip()}")
-    return str(answers[0].get("result") or "")
+    await _exchange(path, [(method,) for method in methods], take, seconds=_CALL_TIMEOUT)
+    return [
+        str(answer.get("result") or "")
+        if answer.get("error") is None
+        else CommandError(f"{method}: {str(answer['error']).strip()}")
+        for method, answer in zip(methods, answers, strict=False)
+    ]
 
 
 async def search(path: Path, method: str, *params: str, what: bytes) -> bool:

@@ -6,7 +6,10 @@ OVS 3.1 does not look at existing flows again when a mirror comes, changes or go
 
 A flow that OVS learns anew while its offload thread has not yet destroyed the old one's rule, which
 takes up to 64 ms, is shown the old one's count once more. So no port may deliver packets meanwhile:
-the switch's side is asked to hold each port, and each asks for the purge once it does.
+the switch's side is asked to hold each port, and each asks for the purge once it does. And a
+revalidator that has dumped a flow just before the purge deletes it takes it for a new one and
+counts all its hits again (`revalidate()` and `revalidator_purge()` in
+`ofproto/ofproto-dpif-upcall.c`), with and without us: so revalidators pause meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from ovs_highway import protocol, unixctl
 from ovs_highway.agent import control
-from ovs_highway.errors import HighwayError
+from ovs_highway.errors import CommandError, HighwayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PURGE: Final = ("revalidator/pause", "revalidator/purge", "revalidator/resume")
 _SETTLE: Final = 0.1
 _GATHER: Final = 0.03
 _START: Final = 0.5
@@ -109,7 +113,9 @@ class Purger:
                 asked.append(self._asked.get_nowait())
             try:
                 socket = unixctl.vswitchd_socket(self._ovs_rundir)
-                await control.call(socket, "revalidator/purge")
+                _, purged, _ = await control.calls(socket, *PURGE)
+                if isinstance(purged, CommandError):
+                    raise purged
                 log.info("OVS was told to learn its flows anew")
             except HighwayError as error:
                 log.warning("OVS could not be told to learn its flows anew: %s", error)

@@ -113,7 +113,7 @@ class Soak:
 
     def _change_flow(self, _: str) -> None:
         self.churn.flip_flow()
-        actions = self._random.choice(("output:4", "output:4", "drop", "output:4,output:1"))
+        actions = self._random.choice(("output:4", "output:4", "drop", "output:4,in_port"))
         if self._random.random() < 0.3:
             self._ofctl("add-flow", f"priority=10,in_port=3,udp,actions={actions}")
         elif self._random.random() < 0.3:

@@ -18,6 +18,7 @@ from tests.system.frame_pipe import Send
 from tests.system.scene import BRIDGE, Count, PortCount, eventually
 
 from ovs_highway import paths, unixctl
+from ovs_highway.agent.purge import PURGE
 from ovs_highway.lab.process import wait_until
 from ovs_highway.region import LinkRegion, open_links
 from ovs_highway.shm import Off, Phase
@@ -81,7 +82,7 @@ class Runner:
         """Carry out a plan from an empty datapath on."""
         for region in self._regions.values():
             region.set_operator(Off.OPERATOR, off=not bypass)
-        self.appctl("revalidator/purge")
+        self.purge()
         # Until OVS's offload thread has done it, old flows are rules and have hits.
         self.await_offloads()
         self.install(plan)
@@ -89,7 +90,7 @@ class Runner:
         before, bypassed, unclaimed = self.counters(), self.bypassed(), self.unclaimed()
         frames = tuple(self._round(a_round) for a_round in plan.rounds)
         if plan.purge:
-            self.appctl("revalidator/purge")
+            self.purge()
         else:
             self._scene.revalidate()
         after = self.counters()
@@ -110,6 +111,11 @@ class Runner:
     def appctl(self, method: str, *arguments: str) -> str:
         """Run a command in ovs-vswitchd."""
         return unixctl.call(self._control, method, *arguments, timeout=PATIENCE)
+
+    def purge(self) -> None:
+        """Have OVS forget its datapath flows, without a revalidator that counts one twice."""
+        for method in PURGE:
+            self.appctl(method)
 
     def trace(self, port: int, frame: bytes) -> str:
         """Return OVS's own account of what it does with a frame."""
