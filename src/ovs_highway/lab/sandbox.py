@@ -8,6 +8,7 @@ another sandbox. Everything else it uses are Unix sockets, which namespaces do n
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from ovs_highway import paths
 from ovs_highway.errors import SandboxError, SetupError
-from ovs_highway.lab.process import Process, tail
+from ovs_highway.lab.process import GRACE, Process, tail, wait_until
 from ovs_highway.lab.rundir import BASE, PREFIX, answers, claim, clean_up, sweep
 
 if TYPE_CHECKING:
@@ -332,8 +333,13 @@ class Sandbox:
         return self.vsctl(*get).strip() == "true"
 
     def stop_vswitchd(self) -> None:
-        """End ovs-vswitchd in an orderly way."""
-        self.daemon("ovs-vswitchd").stop()
+        """End ovs-vswitchd in an orderly way, which SIGTERM is not: it closes its ports first."""
+        daemon = self.daemon("ovs-vswitchd")
+        if daemon.alive:
+            with contextlib.suppress(SandboxError):
+                self.appctl("exit")
+            wait_until(lambda: not daemon.alive, GRACE)
+        daemon.stop()
 
     def kill_vswitchd(self) -> None:
         """End ovs-vswitchd with SIGKILL."""

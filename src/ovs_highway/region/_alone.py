@@ -67,14 +67,13 @@ def _let_in(receiver: PortRegion, sender_id: int, rule: CData) -> bool:
 
     A copy is never made here: the sender can write into its own table what it likes.
     """
-    key, mask = bytes(ffi.buffer(rule.key)), bytes(ffi.buffer(rule.mask))
+    pattern = _pattern(rule)
     table = receiver.in_rule_table()
     for slot, copy in enumerate(receiver.copy_in_rules()):
         if (
             int(copy.peer_id) != sender_id
             or not (copy.live or copy.flags & _KEPT)
-            or bytes(ffi.buffer(copy.key)) != key
-            or bytes(ffi.buffer(copy.mask)) != mask
+            or _pattern(copy) != pattern
         ):
             continue
         if not copy.live:
@@ -82,3 +81,8 @@ def _let_in(receiver: PortRegion, sender_id: int, rule: CData) -> bool:
             receiver.changed()
         return True
     return False
+
+
+def _pattern(rule: CData) -> bytes:
+    """Return key and mask of a rule."""
+    return b"".join(bytes(ffi.buffer(ffi.addressof(rule, name))) for name in ("key", "mask"))

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tests.system.faults.stages import go_on, is_stopped, stop
+from tests.system.scene import eventually
 
 from ovs_highway.lab.rundir import answers
 
@@ -71,6 +72,11 @@ class Victim:
         if program is not None:
             go_on(program.pid)
             program.close()
+            return
+        if self.name.startswith("ovs"):
+            # SIGTERM ends OVS's daemons at once; this is what their init script does.
+            self._world.scene.sandbox.appctl("-t", self.name, "exit")
+            eventually(lambda: not self._daemon.alive, f"{self.name} ends")
             return
         self._daemon.signal(signal.SIGTERM)
         go_on(self.pid)
