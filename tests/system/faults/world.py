@@ -19,6 +19,8 @@ from ovs_highway.lab import Traffic, judge
 from ovs_highway.lab.process import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.system.scene import PortCount, Scene
 
     from ovs_highway.lab import Verdict
@@ -150,7 +152,7 @@ class World:
         """What p1 sends goes past the switch, all of it arrives, and OpenFlow counts it once."""
         self.use_bypass()
         self.stop_sending()
-        sent, got = self._sent(), self._got()
+        sent, got = self._sent(), _settled(self._got)
         self.scene.revalidate()
         flow = _settled(lambda: self.scene.flow(COOKIE).packets)
         bypassed, unclaimed = self.bypassed(), self.scene.unclaimed(1)
@@ -209,11 +211,11 @@ class World:
         return self.scene.sandbox.daemon("highwayd")
 
 
-def _settled(read: object) -> int:
+def _settled(read: Callable[[], int]) -> int:
     seen: list[int] = []
 
     def quiet() -> bool:
-        seen.append(int(read()))  # type: ignore[operator]
+        seen.append(read())
         return len(seen) > 3 and len(set(seen[-4:])) == 1
 
     eventually(quiet, "the count does not settle")
