@@ -8,7 +8,7 @@ SETUP = $(or $(PYTHON),$(error python3 >= 3.11 is missing; as root: apt-get inst
 VENV = .venv/bin
 PYTEST = $(VENV)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: setup venv build demo test test-unit test-long lint types check bench-quick bench-switchover install uninstall clean
+.PHONY: setup venv build demo test test-unit test-long lint types check bench-quick bench-switchover bench-soak install uninstall clean
 
 setup:
 	@$(SETUP) all
@@ -46,6 +46,9 @@ bench-quick: setup
 
 bench-switchover: setup
 	$(VENV)/highway bench switchover --json build/bench-switchover.json
+
+bench-soak: setup
+	$(VENV)/highway bench soak --json build/bench-soak.json
 
 install:
 	@$(SETUP) install
