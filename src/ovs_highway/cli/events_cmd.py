@@ -8,17 +8,18 @@ import json
 import re
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from ovs_highway import events as record
 from ovs_highway import paths
+from ovs_highway.cli.options import output_format, run_directory
 from ovs_highway.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from ovs_highway.events import Event
 
@@ -41,17 +42,8 @@ def register(group: click.Group) -> None:
     "--kind", type=click.Choice(KINDS), multiple=True, help="Only these; may be repeated."
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-@click.option(
-    "--format",
-    "output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json: an object per line.",
-)
-@click.option(
-    "--rundir", type=click.Path(path_type=Path), help="Run directory; default: HIGHWAY_RUNDIR."
-)
+@output_format("json: an object per line.")
+@run_directory
 def events(
     port: str | None,
     lines: int | None,

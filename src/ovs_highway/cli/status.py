@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -17,6 +16,7 @@ import click
 from ovs_highway import paths
 from ovs_highway.cli.match import format_match
 from ovs_highway.cli.model import Source
+from ovs_highway.cli.options import output_format, run_directory
 from ovs_highway.cli.table import print_table, rate
 from ovs_highway.errors import CommandError
 from ovs_highway.events import Event, EventLog
@@ -25,23 +25,12 @@ from ovs_highway.view import Direction, PortView, View, off_reasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from typing import TypeVar
 
     F = TypeVar("F", bound=Callable[..., object])
 
 _INDENT: Final = "    "
-
-_rundir = click.option(
-    "--rundir", type=click.Path(path_type=Path), help="Run directory; default: HIGHWAY_RUNDIR."
-)
-_format = click.option(
-    "--format",
-    "output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to print it.",
-)
 
 
 def register(group: click.Group) -> None:
@@ -71,8 +60,8 @@ def _agent_line(view: View) -> str:
 
 
 @click.command()
-@_format
-@_rundir
+@output_format()
+@run_directory
 def show(output: str, rundir: Path | None) -> None:
     """Show ports, who is attached to them, and their links."""
     with Source(rundir) as source:
@@ -193,7 +182,7 @@ def _state(way: Direction) -> str:
 
 
 @click.command()
-@_format
+@output_format()
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.0, max=60.0),
@@ -201,7 +190,7 @@ def _state(way: Direction) -> str:
     show_default=True,
     help="Seconds between the two samples of rates; 0: no rates.",
 )
-@_rundir
+@run_directory
 def links(output: str, interval: float, rundir: Path | None) -> None:
     """Show the links, one line per direction: counts, rates, and why a link is off.
 
@@ -270,9 +259,9 @@ def links(output: str, interval: float, rundir: Path | None) -> None:
 
 @click.command()
 @click.argument("port")
-@_format
+@output_format()
 @click.option("--all", "ended", is_flag=True, help="Also rules that were withdrawn.")
-@_rundir
+@run_directory
 def rules(port: str, output: str, ended: bool, rundir: Path | None) -> None:
     """Show the bypass rules of PORT: what goes directly to which peer.
 
@@ -331,7 +320,7 @@ def rules(port: str, output: str, ended: bool, rundir: Path | None) -> None:
 def _switch_command(name: str, text: str) -> Callable[[F], click.Command]:
     def wrap(function: F) -> click.Command:
         function.__doc__ = text
-        command = click.command(name)(_rundir(function))
+        command = click.command(name)(run_directory(function))
         command.params.insert(0, click.Option(["--all", "every"], is_flag=True, help="All ports."))
         command.params.insert(0, click.Argument(["port"], required=False))
         return command
