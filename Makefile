@@ -8,7 +8,7 @@ SETUP = $(or $(PYTHON),$(error python3 >= 3.11 is missing; as root: apt-get inst
 VENV = .venv/bin
 PYTEST = $(VENV)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: setup venv build demo test test-unit test-long lint types check bench-quick bench-switchover bench-soak install uninstall clean
+.PHONY: setup venv build guest-image demo demo-vm test test-unit test-long lint types check bench-quick bench-switchover bench-soak install uninstall clean
 
 setup:
 	@$(SETUP) all
@@ -18,6 +18,9 @@ venv:
 
 build:
 	@$(SETUP) build
+
+guest-image:
+	@$(SETUP) guest-image
 
 demo: setup
 	@$(VENV)/python -m ovs_highway.demo

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import driver_sdk
+import guest_image
 import install
 from steps import (
     BUILD,
@@ -56,6 +57,13 @@ PACKAGES: Final = (
     "python3-venv",
     "spin",
 )
+VM_PACKAGES: Final = (
+    "busybox-static",
+    "cpio",
+    "libvirt-clients",
+    "libvirt-daemon-system",
+    "qemu-system-x86",
+)
 HUGEPAGES: Final = 1536
 HUGE_MOUNT: Final = Path("/dev/hugepages")
 HUGE_COUNT: Final = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
@@ -63,19 +71,19 @@ POLICY: Final = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT: Final = """#!/bin/sh
 # Put here by ovs-highway while it installs packages, and removed afterwards.
 case "$1" in
-openvswitch* | ovs* | dpdk*) exit 101 ;;
+openvswitch* | ovs* | dpdk* | libvirt* | virt*) exit 101 ;;
 esac
 exit 0
 """
 
 
-def packages() -> None:
-    """Install the Debian packages that are missing, without starting a system Open vSwitch."""
+def packages(wanted: tuple[str, ...] = PACKAGES) -> None:
+    """Install the Debian packages that are missing, without starting services of theirs."""
     if shutil.which("dpkg-query") is None:
-        say("packages", f"this is not Debian; make sure of the likes of {', '.join(PACKAGES)}")
+        say("packages", f"this is not Debian; make sure of the likes of {', '.join(wanted)}")
         return
     answer = subprocess.run(
-        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *PACKAGES],
+        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *wanted],
         capture_output=True,
         text=True,
         check=False,
@@ -85,7 +93,7 @@ def packages() -> None:
         for line in answer.stdout.splitlines()
         if (words := line.split())[1:] == ["installed"]
     }
-    missing = [name for name in PACKAGES if name not in present]
+    missing = [name for name in wanted if name not in present]
     if not missing:
         return
     if not is_root():
@@ -284,6 +292,13 @@ def install_all() -> None:
     install.install()
 
 
+def guest() -> None:
+    """Build the guest of the VM tests and the demo."""
+    build_only()
+    packages(VM_PACKAGES)
+    guest_image.ensure()
+
+
 def python_only() -> None:
     """Make the Python environment only."""
     if is_root():
@@ -295,6 +310,7 @@ STEPS: Final = {
     "all": everything,
     "build": build_only,
     "venv": python_only,
+    "guest-image": guest,
     "hugepages": hugepages,
     "install": install_all,
     "uninstall": install.uninstall,

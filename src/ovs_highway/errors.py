@@ -8,6 +8,7 @@
     ├── SandboxError     a daemon of a sandbox, or a lab VNF, does not do what it should
     ├── RegionError      a shared-memory region is missing, too small or malformed
     ├── ProtocolError    a peer sent a control message that breaks the protocol
+    ├── VmError          a virtual machine, or what runs it, refuses or does not answer
     └── CommandError     a command cannot be carried out as asked
 
 Every message is one line and says what to do next; the `highway` command prints it as it is.
@@ -34,6 +35,10 @@ class RegionError(HighwayError):
 
 class ProtocolError(HighwayError):
     """A peer sent a control message that breaks the protocol."""
+
+
+class VmError(HighwayError):
+    """A virtual machine, or what runs it, refuses something or does not answer."""
 
 
 class CommandError(HighwayError):

@@ -39,6 +39,11 @@ def vnf_socket(port: str, base: Path | None = None) -> Path:
     return (base or rundir()) / "ports" / port / "sock"
 
 
+def vms_dir(base: Path | None = None) -> Path:
+    """Return the folder with one folder per virtual machine."""
+    return (base or rundir()) / "vms"
+
+
 def control_socket(base: Path | None = None) -> Path:
     """Return the socket on which highwayd answers the `highway` command."""
     return (base or rundir()) / "highwayd.ctl"

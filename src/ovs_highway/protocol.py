@@ -269,6 +269,13 @@ class Log(Message):
         return cls(port_id=port_id, level=int(body.log.level), text=_get(body.log.text))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortReleased(_RegionMessage):
+    """VNF in a VM: its port's region is not mapped any more; answers PORT_GONE."""
+
+    TYPE: ClassVar[int] = shm.constant("HIGHWAY_MSG_PORT_RELEASED")
+
+
 _TYPES: Final[dict[int, type[Message]]] = {
     kind.TYPE: kind
     for kind in (
@@ -285,6 +292,7 @@ _TYPES: Final[dict[int, type[Message]]] = {
         Purge,
         Purged,
         Log,
+        PortReleased,
     )
 }
 

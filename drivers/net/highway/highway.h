@@ -26,6 +26,7 @@
 #include <rte_flow_driver.h>
 #include <rte_spinlock.h>
 
+#include "highway_bar.h"
 #include "highway_class.h"
 #include "highway_logs.h"
 #include "highway_msg.h"
@@ -39,6 +40,8 @@
 #define HIGHWAY_DRAIN_TIMEOUT_MAX_S 9	/* highwayd waits for 10 s for a driver's answer */
 #define HIGHWAY_MAX_PASSES 16	/* rounds over a ring per burst, whatever a peer puts into it */
 #define HIGHWAY_CLOSING_MS 250	/* from OVS's first step in closing a port to its last */
+#define HIGHWAY_BAR_LIMIT_NS 400	/* default of bar-limit= */
+#define HIGHWAY_BAR_LIMIT_MAX_NS 1000000
 #define HIGHWAY_LEASE_S 10		/* highwayd away for longer: back to the normal channel */
 
 /** Held by every control call and by the control thread; never by a burst function. */
@@ -59,6 +62,8 @@ struct highway_options {
 	uint32_t rules;
 	uint32_t drain_timeout_s; /**< the longest that an end of a link waits for the other */
 	bool unordered;		/**< change channels without marks: shows that tests see it */
+	uint32_t bar_limit_ns;	/**< in a VM: longest for 64 bytes of a link; 0 = do not time it */
+	bool in_shm;		/**< the region lies in /dev/shm, huge pages or not */
 	char port[HIGHWAY_NAME_LEN];
 	char socket[108];	/**< empty: the default */
 };
@@ -345,12 +350,22 @@ enum highway_conn_state {
 struct highway_conn {
 	enum highway_conn_state state;
 	int fd;			/**< -1 = none */
+	bool serial;		/**< in a VM: over the channel that all ports share, not `fd` */
+	uint64_t region_id;	/**< if serial: under which highwayd knows the port */
 	uint64_t retry_tsc;
 	uint32_t sequence;
 	bool away_logged;
 	bool refused_logged;
 	struct highway_msg_input input;
 };
+
+/** A link in a VM whose region is still to appear. */
+struct highway_awaited {
+	TAILQ_ENTRY(highway_awaited) next;
+	struct highway_msg_link msg;
+	uint64_t since_tsc;
+};
+TAILQ_HEAD(highway_awaiteds, highway_awaited);
 
 struct highway_port {
 	TAILQ_ENTRY(highway_port) next;
@@ -374,6 +389,7 @@ struct highway_port {
 	uint64_t view_version;
 	uint32_t n_links;
 	struct highway_link *links[HIGHWAY_MAX_LINKS];
+	struct highway_awaiteds awaited;
 	struct highway_birth *births;	/**< per rule slot */
 	struct highway_checks *checks;	/**< NULL until a link is checked */
 	bool fresh;			/**< attached, and not started since */
@@ -393,6 +409,9 @@ extern bool highway_is_switch_port[RTE_MAX_ETHPORTS];
 
 /* highway_ethdev.c */
 void highway_link_status(struct highway_port *port, bool up);
+int highway_ethdev_init(struct rte_eth_dev *dev, const struct highway_options *options,
+			const struct highway_bar_port *bar);
+bool highway_ethdev_has(const char *port);
 
 /* highway_devargs.c */
 int highway_options_parse(const char *name, const char *devargs, struct highway_options *options);
@@ -449,7 +468,8 @@ int highway_xstats_get_names(struct rte_eth_dev *dev, struct rte_eth_xstat_name 
 int highway_xstats_reset(struct rte_eth_dev *dev);
 
 /* highway_vnf.c: ports of the VNF role: region, links, views */
-int highway_vnf_attach(struct highway_port *port, int fd, uint64_t region_id, uint64_t size,
+bool highway_vnf_attached(struct highway_port *port, uint64_t region_id);
+int highway_vnf_attach(struct highway_port *port, struct highway_map *map, uint64_t region_id,
 		       char *why, size_t len);
 void highway_vnf_detach(struct highway_port *port);
 int highway_vnf_start(struct highway_port *port);
@@ -457,8 +477,9 @@ void highway_vnf_stop(struct highway_port *port);
 void highway_vnf_admin_changed(struct highway_port *port);
 void highway_vnf_update_link(struct highway_port *port);
 void highway_vnf_tick(struct highway_port *port);
-int highway_vnf_link_add(struct highway_port *port, int fd, const struct highway_msg_link *msg,
-			 char *why, size_t len);
+bool highway_vnf_has_link(const struct highway_port *port, uint64_t link_id);
+int highway_vnf_link_add(struct highway_port *port, struct highway_map *map,
+			 const struct highway_msg_link *msg, char *why, size_t len);
 void highway_vnf_link_remove(struct highway_port *port, uint64_t link_id);
 void highway_link_fault(struct highway_link *link, enum highway_close reason);
 int highway_presence_init(void);
@@ -469,9 +490,17 @@ void highway_ctrl_remove(struct highway_port *port);
 void highway_ctrl_kick(void);
 void highway_ctrl_send(struct highway_port *port, enum highway_msg_type type,
 		       const union highway_msg_body *body, int fd);
+void highway_ctrl_greet_again(struct highway_port *port);
+void highway_ctrl_handle(struct highway_port *port, const struct highway_msg *msg, int fd);
 void highway_ctrl_link_reply(struct highway_port *port, enum highway_msg_type type,
 			     uint64_t link_id, uint64_t peer_id, enum highway_status status,
 			     const char *text);
+
+/* highway_serial.c: the control channel that the ports of a VM share */
+bool highway_serial_exists(void);
+void highway_serial_tick(void);
+int highway_serial_fd(void);
+int highway_serial_send(const struct highway_msg *msg);
 
 /** May this have been because OVS is closing ports? It destroys their rules just before. */
 static inline bool

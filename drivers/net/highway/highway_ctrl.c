@@ -21,14 +21,18 @@
 
 #include <rte_cycles.h>
 #include <rte_lcore.h>
+#include <rte_malloc.h>
 #include <rte_version.h>
 
 #include "highway.h"
 
 #define TICK_MS 10
+#define TICK_AWAITING_MS 1	/* while a link's region is looked for */
 #define MAX_BAD 16		/* unsound messages before the connection is started over */
 #define RETRY_MS 100
 #define RETRY_REFUSED_MS 5000
+#define ANSWER_MS 3000		/* a message can get lost in a VM's channel: then HELLO again */
+#define REGION_MS 5000		/* from LINK_ADD until the link's region has to be seen in a VM */
 
 static int kick_fd = -1;
 static uint32_t kicked;
@@ -48,6 +52,13 @@ highway_ctrl_kick(void)
 
 /* ------------------------------------------------------------------------------ connection --- */
 
+static uint64_t
+tsc_in(uint64_t ms)
+{
+	return rte_rdtsc() + ms * rte_get_tsc_hz() / 1000;
+}
+
+/* Of the channel that a VM's ports share, this is the port's part only. */
 static void
 hang_up(struct highway_port *port, uint64_t retry_ms)
 {
@@ -57,8 +68,15 @@ hang_up(struct highway_port *port, uint64_t retry_ms)
 		close(conn->fd);
 	conn->fd = -1;
 	conn->state = HIGHWAY_CONN_DOWN;
-	conn->retry_tsc = rte_rdtsc() + retry_ms * rte_get_tsc_hz() / 1000;
+	conn->retry_tsc = tsc_in(retry_ms);
 	highway_msg_done(&conn->input);
+}
+
+/** Say HELLO again, since highwayd has not heard the last one. */
+void
+highway_ctrl_greet_again(struct highway_port *port)
+{
+	hang_up(port, 0);
 }
 
 void
@@ -67,15 +85,18 @@ highway_ctrl_send(struct highway_port *port, enum highway_msg_type type,
 {
 	struct highway_msg msg = {
 		.type = (uint16_t)type,
-		.port_id = port->region_id,
+		.port_id = port->conn.serial ? port->conn.region_id : port->region_id,
 		.sequence = ++port->conn.sequence,
 		.body = *body,
 	};
+	int ret;
 
-	if (port->conn.fd < 0)
+	if (port->conn.fd < 0 && !port->conn.serial)
 		return;
 	highway_msg_seal(&msg);
-	if (highway_msg_write(port->conn.fd, &msg, fd) != 0)
+	ret = port->conn.serial ? highway_serial_send(&msg) :
+	      highway_msg_write(port->conn.fd, &msg, fd);
+	if (ret != 0)
 		hang_up(port, RETRY_MS);
 }
 
@@ -136,6 +157,26 @@ greet(struct highway_port *port)
 	}
 }
 
+/* In a VM: the port is greeted for once its region is there, and again if nobody answers. */
+static void
+dial_serial(struct highway_port *port)
+{
+	struct highway_conn *conn = &port->conn;
+	struct highway_bar_port found;
+
+	if (conn->state == HIGHWAY_CONN_UP || rte_rdtsc() < conn->retry_tsc)
+		return;
+	if (port->map.base == NULL) {
+		if (highway_bar_port_named(port->options.port, &found) != 0) {
+			conn->retry_tsc = tsc_in(RETRY_MS);
+			return;
+		}
+		conn->region_id = found.region_id;
+	}
+	conn->retry_tsc = tsc_in(ANSWER_MS);
+	greet(port);
+}
+
 static void
 dial(struct highway_port *port)
 {
@@ -192,49 +233,161 @@ welcome(struct highway_port *port, const struct highway_msg_welcome *msg)
 	hang_up(port, msg->status == HIGHWAY_STATUS_LATER ? RETRY_MS : RETRY_REFUSED_MS);
 }
 
-static void
-port_region(struct highway_port *port, const struct highway_msg_region *msg)
+/* Map a region: of the descriptor that came with the message or, in a VM, of its PCI device. */
+static int
+map_region(const struct highway_port *port, int fd, uint64_t magic, uint64_t region_id,
+	   uint64_t size, struct highway_map *map, char *why, size_t len)
 {
-	char why[HIGHWAY_TEXT_LEN] = "";
+	int ret;
 
-	if (highway_vnf_attach(port, port->conn.input.fd, msg->region_id, msg->size, why,
-			       sizeof(why)) == 0)
-		return;
-	HW_LOG(ERR, "port %s: %s", port->options.port, why);
-	hang_up(port, RETRY_REFUSED_MS);
+	if (port->conn.serial)
+		return highway_bar_map(magic, region_id, map, why, len);
+	ret = highway_map_fd(map, fd, size);
+	if (ret != 0)
+		snprintf(why, len, "cannot map the region: %s", strerror(-ret));
+	return ret;
 }
 
 static void
-link_add(struct highway_port *port, const struct highway_msg_link *msg)
+port_region(struct highway_port *port, const struct highway_msg_region *msg, int fd)
+{
+	char why[HIGHWAY_TEXT_LEN] = "no PCI device has its region yet";
+	struct highway_map map = { 0 };
+	int ret;
+
+	if (highway_vnf_attached(port, msg->region_id))
+		return;
+	ret = map_region(port, fd, HIGHWAY_PORT_MAGIC, msg->region_id, msg->size, &map, why,
+			 sizeof(why));
+	if (ret == 0)
+		ret = highway_vnf_attach(port, &map, msg->region_id, why, sizeof(why));
+	if (ret == 0)
+		return;
+	HW_LOG(ERR, "port %s: %s", port->options.port, why);
+	hang_up(port, ret == -ENOENT ? RETRY_MS : RETRY_REFUSED_MS);
+}
+
+static void
+port_gone(struct highway_port *port, const struct highway_msg_region *msg)
+{
+	union highway_msg_body body = { .region = *msg };
+
+	highway_vnf_detach(port);
+	if (!port->conn.serial)
+		return;
+	/* highwayd waits for this before it unplugs the region's device. */
+	highway_ctrl_send(port, HIGHWAY_MSG_PORT_RELEASED, &body, -1);
+	hang_up(port, RETRY_MS);
+}
+
+static void
+link_added(struct highway_port *port, const struct highway_msg_link *msg, int ret, const char *text)
+{
+	if (ret != 0)
+		HW_LOG(ERR, "port %s: link to %.*s not attached: %s", port->options.port,
+		       (int)sizeof(msg->peer_name) - 1, msg->peer_name, text);
+	highway_ctrl_link_reply(port, HIGHWAY_MSG_LINK_ADDED, msg->link_id, msg->peer_id,
+				ret == 0 ? HIGHWAY_STATUS_OK : HIGHWAY_STATUS_REFUSED, text);
+}
+
+/* Attach a link; -ENOENT if its region is not to be seen yet. */
+static int
+try_link(struct highway_port *port, const struct highway_msg_link *msg, int fd, char *why,
+	 size_t len)
+{
+	struct highway_map map = { 0 };
+	int ret;
+
+	if (highway_vnf_has_link(port, msg->link_id))
+		return 0;
+	ret = map_region(port, fd, HIGHWAY_LINK_MAGIC, msg->link_id, msg->size, &map, why, len);
+	return ret == 0 ? highway_vnf_link_add(port, &map, msg, why, len) : ret;
+}
+
+static void
+link_add(struct highway_port *port, const struct highway_msg_link *msg, int fd)
 {
 	char why[HIGHWAY_TEXT_LEN] = "";
+	struct highway_awaited *awaited;
 	int ret;
 
 	if (port->map.base == NULL)
 		return;
-	ret = highway_vnf_link_add(port, port->conn.input.fd, msg, why, sizeof(why));
-	if (ret != 0)
-		HW_LOG(ERR, "port %s: link to %.*s not attached: %s", port->options.port,
-		       (int)sizeof(msg->peer_name) - 1, msg->peer_name, why);
-	highway_ctrl_link_reply(port, HIGHWAY_MSG_LINK_ADDED, msg->link_id, msg->peer_id,
-				ret == 0 ? HIGHWAY_STATUS_OK : HIGHWAY_STATUS_REFUSED, why);
+	ret = try_link(port, msg, fd, why, sizeof(why));
+	if (ret != -ENOENT) {
+		link_added(port, msg, ret, why);
+		return;
+	}
+	awaited = rte_zmalloc("highway_awaited", sizeof(*awaited), 0);
+	if (awaited == NULL) {
+		link_added(port, msg, -ENOMEM, "no memory in the VNF");
+		return;
+	}
+	awaited->msg = *msg;
+	awaited->since_tsc = rte_rdtsc();
+	TAILQ_INSERT_TAIL(&port->awaited, awaited, next);
 }
 
 static void
-handle(struct highway_port *port, const struct highway_msg *msg)
+forget(struct highway_port *port, struct highway_awaited *awaited)
+{
+	TAILQ_REMOVE(&port->awaited, awaited, next);
+	rte_free(awaited);
+}
+
+/* Links whose regions were not to be seen yet: a device takes some milliseconds to appear. */
+static void
+look_for_awaited(struct highway_port *port)
+{
+	struct highway_awaited *awaited, *following;
+
+	for (awaited = TAILQ_FIRST(&port->awaited); awaited != NULL; awaited = following) {
+		char text[HIGHWAY_TEXT_LEN] = "no PCI device with its region has appeared";
+		uint64_t found_tsc = rte_rdtsc(), waited = found_tsc - awaited->since_tsc;
+		uint64_t us = RTE_MAX(rte_get_tsc_hz() / 1000000, UINT64_C(1));
+		int ret = try_link(port, &awaited->msg, -1, text, sizeof(text));
+
+		following = TAILQ_NEXT(awaited, next);
+		if (ret == -ENOENT && waited < REGION_MS * us * 1000)
+			continue;
+		if (ret == 0)
+			snprintf(text, sizeof(text), "seen after %" PRIu64 " us, mapped in %" PRIu64
+				 " us", waited / us, (rte_rdtsc() - found_tsc) / us);
+		link_added(port, &awaited->msg, ret, text);
+		forget(port, awaited);
+	}
+}
+
+static void
+link_remove(struct highway_port *port, uint64_t link_id)
+{
+	struct highway_awaited *awaited;
+
+	TAILQ_FOREACH(awaited, &port->awaited, next) {
+		if (awaited->msg.link_id == link_id) {
+			forget(port, awaited);
+			break;
+		}
+	}
+	highway_vnf_link_remove(port, link_id);
+}
+
+/** Deal with a message for a port; `fd` came with it, -1 for none. Under highway_lock. */
+void
+highway_ctrl_handle(struct highway_port *port, const struct highway_msg *msg, int fd)
 {
 	bool vnf = port->options.role == HIGHWAY_ROLE_VNF;
 
 	if (msg->type == HIGHWAY_MSG_WELCOME)
 		welcome(port, &msg->body.welcome);
 	else if (vnf && msg->type == HIGHWAY_MSG_PORT_REGION)
-		port_region(port, &msg->body.region);
+		port_region(port, &msg->body.region, fd);
 	else if (vnf && msg->type == HIGHWAY_MSG_PORT_GONE)
-		highway_vnf_detach(port);
+		port_gone(port, &msg->body.region);
 	else if (vnf && msg->type == HIGHWAY_MSG_LINK_ADD)
-		link_add(port, &msg->body.link);
+		link_add(port, &msg->body.link, fd);
 	else if (vnf && msg->type == HIGHWAY_MSG_LINK_REMOVE)
-		highway_vnf_link_remove(port, msg->body.link.link_id);
+		link_remove(port, msg->body.link.link_id);
 	else if (!vnf && msg->type == HIGHWAY_MSG_PURGED)
 		highway_switch_purged(port, msg->body.want.token);
 	else if (!vnf && msg->type == HIGHWAY_MSG_PURGE)
@@ -261,7 +414,7 @@ listen_to(struct highway_port *port)
 		if (highway_msg_sound(&input->msg)) {
 			struct highway_msg msg = input->msg;
 
-			handle(port, &msg);
+			highway_ctrl_handle(port, &msg, input->fd);
 			if (port->conn.fd >= 0)
 				highway_msg_done(input);
 			continue;
@@ -278,9 +431,12 @@ listen_to(struct highway_port *port)
 static void
 serve(struct highway_port *port)
 {
-	if (port->conn.fd < 0)
+	if (port->conn.serial)
+		dial_serial(port);
+	else if (port->conn.fd < 0)
 		dial(port);
 	listen_to(port);
+	look_for_awaited(port);
 	if (port->sw != NULL)
 		highway_switch_tick(port);
 	else if (port->options.role == HIGHWAY_ROLE_VNF)
@@ -298,7 +454,11 @@ collect(struct pollfd *fds, nfds_t room, int *timeout)
 	fds[n++] = (struct pollfd){ .fd = kick_fd, .events = POLLIN };
 	pthread_mutex_lock(&highway_lock);
 	*timeout = TAILQ_EMPTY(&highway_ports) ? -1 : TICK_MS;
+	if (highway_serial_fd() >= 0)
+		fds[n++] = (struct pollfd){ .fd = highway_serial_fd(), .events = POLLIN };
 	TAILQ_FOREACH(port, &highway_ports, next) {
+		if (!TAILQ_EMPTY(&port->awaited))
+			*timeout = TICK_AWAITING_MS;
 		if (port->conn.fd >= 0 && n < room)
 			fds[n++] = (struct pollfd){ .fd = port->conn.fd, .events = POLLIN };
 	}
@@ -309,7 +469,7 @@ collect(struct pollfd *fds, nfds_t room, int *timeout)
 static void *
 run(void *arg __rte_unused)
 {
-	struct pollfd fds[RTE_MAX_ETHPORTS + 1];
+	struct pollfd fds[RTE_MAX_ETHPORTS + 2];
 	struct highway_port *port;
 	uint64_t count;
 	int timeout;
@@ -323,6 +483,7 @@ run(void *arg __rte_unused)
 		    read(kick_fd, &count, sizeof(count)) < 0)
 			HW_LOG(DEBUG, "spurious wake-up");
 		pthread_mutex_lock(&highway_lock);
+		highway_serial_tick();
 		TAILQ_FOREACH(port, &highway_ports, next)
 			serve(port);
 		pthread_mutex_unlock(&highway_lock);
@@ -378,10 +539,11 @@ highway_ctrl_add(struct highway_port *port)
 		rte_spinlock_lock(&highway_ports_spin);
 		TAILQ_INSERT_TAIL(&highway_ports, port, next);
 		rte_spinlock_unlock(&highway_ports_spin);
+		highway_serial_tick();
 		serve(port);
 	}
-	for (tries = 0; ret == 0 && tries < 100 && port->sw == NULL && port->conn.fd >= 0 &&
-	     port->map.base == NULL; tries++) {
+	for (tries = 0; ret == 0 && tries < 100 && port->sw == NULL &&
+	     port->conn.state != HIGHWAY_CONN_DOWN && port->map.base == NULL; tries++) {
 		pthread_mutex_unlock(&highway_lock);
 		rte_delay_us_sleep(5000);
 		pthread_mutex_lock(&highway_lock);
@@ -396,6 +558,8 @@ void
 highway_ctrl_remove(struct highway_port *port)
 {
 	hang_up(port, 0);
+	while (!TAILQ_EMPTY(&port->awaited))
+		forget(port, TAILQ_FIRST(&port->awaited));
 	rte_spinlock_lock(&highway_ports_spin);
 	TAILQ_REMOVE(&highway_ports, port, next);
 	rte_spinlock_unlock(&highway_ports_spin);

@@ -16,7 +16,7 @@
 
 static const char *const known_args[] = {
 	"role", "port", "socket", "idle", "queues", "ring-size", "rules", "drain-timeout",
-	"unordered", NULL
+	"unordered", "bar-limit", "memory", NULL
 };
 
 struct number_range {
@@ -90,6 +90,17 @@ parse_flag(const char *key __rte_unused, const char *text, void *opaque)
 }
 
 static int
+parse_memory(const char *key __rte_unused, const char *text, void *opaque)
+{
+	bool *in_shm = opaque;
+
+	if (text == NULL || (strcmp(text, "auto") != 0 && strcmp(text, "shm") != 0))
+		return -EINVAL;
+	*in_shm = text[0] == 's';
+	return 0;
+}
+
+static int
 parse_port(const char *key __rte_unused, const char *text, void *opaque)
 {
 	struct highway_options *options = opaque;
@@ -137,9 +148,9 @@ process(struct rte_kvargs *args, const char *device, const char *key, arg_handle
 static int
 check_role(const char *name, const struct rte_kvargs *args, struct highway_options *options)
 {
-	static const char *const switch_only[] = { "queues", "ring-size", "rules" };
+	static const char *const switch_only[] = { "queues", "ring-size", "rules", "memory" };
 	static const char *const vnf_only[] = { "socket", "idle", "drain-timeout",
-						 "unordered" };
+						 "unordered", "bar-limit" };
 	unsigned int i;
 
 	if (options->role == HIGHWAY_ROLE_SWITCH) {
@@ -187,6 +198,8 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 	struct number_range rules = { name, 1, HIGHWAY_MAX_RULES, false, &options->rules };
 	struct number_range drain = { name, 1, HIGHWAY_DRAIN_TIMEOUT_MAX_S, false,
 				      &options->drain_timeout_s };
+	struct number_range bar = { name, 0, HIGHWAY_BAR_LIMIT_MAX_NS, false,
+				    &options->bar_limit_ns };
 	struct rte_kvargs *args;
 	int ret = -EINVAL;
 
@@ -197,11 +210,13 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 		.ring_size = HIGHWAY_DEFAULT_RING_SIZE,
 		.rules = HIGHWAY_DEFAULT_RULES,
 		.drain_timeout_s = HIGHWAY_DRAIN_TIMEOUT_S,
+		.bar_limit_ns = HIGHWAY_BAR_LIMIT_NS,
 	};
 	args = rte_kvargs_parse(devargs == NULL ? "" : devargs, known_args);
 	if (args == NULL) {
 		HW_LOG(ERR, "%s: cannot read \"%s\"; known are role, port, socket, idle, queues, "
-		       "ring-size, rules, drain-timeout and unordered, each as key=value", name,
+		       "ring-size, rules, memory, drain-timeout, bar-limit and unordered, each as "
+		       "key=value", name,
 		       devargs == NULL ? "" : devargs);
 		return -EINVAL;
 	}
@@ -213,6 +228,9 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 	    process(args, name, "idle", parse_idle, options, "give poll, yield or sleep") != 0 ||
 	    process(args, name, "unordered", parse_flag, &options->unordered,
 		    "give 0 or 1") != 0 ||
+	    process(args, name, "memory", parse_memory, &options->in_shm,
+		    "give auto or shm") != 0 ||
+	    process(args, name, "bar-limit", parse_number, &bar, NULL) != 0 ||
 	    process(args, name, "drain-timeout", parse_number, &drain, NULL) != 0 ||
 	    process(args, name, "queues", parse_number, &queues, NULL) != 0 ||
 	    process(args, name, "ring-size", parse_number, &ring, NULL) != 0 ||

@@ -4,33 +4,26 @@
 
 /**
  * @file
- * The DPDK device: probe and remove, and the control operations of both roles.
+ * The DPDK device: the control operations of both roles.
  */
 
-#include <bus_vdev_driver.h>
-#include <dlfcn.h>
-#include <ethdev_vdev.h>
-#include <link.h>
+#include <sys/un.h>
+#include <unistd.h>
+
 #include <rte_cpuflags.h>
 #include <rte_malloc.h>
 #include <rte_vect.h>
-#include <rte_version.h>
 
 #include "highway.h"
 #include "highway_isa.h"
 
 #define SWITCH_MAX_TXQ 128 /* OVS wants one per polling thread, and one more */
 
-int highway_logtype;
 struct highway_ports highway_ports = TAILQ_HEAD_INITIALIZER(highway_ports);
 rte_spinlock_t highway_ports_spin = RTE_SPINLOCK_INITIALIZER;
 bool highway_is_switch_port[RTE_MAX_ETHPORTS];
 /* Recursive: applications may call back into the driver from a link-state event. */
 pthread_mutex_t highway_lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
-
-/** The DPDK version that this file was built for; read by installers and by "highway doctor". */
-__rte_used __attribute__((visibility("default"))) const char highway_dpdk_version[] = RTE_STR(
-	RTE_VER_YEAR) "." RTE_STR(RTE_VER_MONTH) "." RTE_STR(RTE_VER_MINOR);
 
 static bool
 is_switch(const struct highway_port *port)
@@ -102,7 +95,8 @@ max_queues(const struct highway_port *port)
 {
 	if (is_switch(port))
 		return 1;
-	return port->map.base != NULL ? (uint16_t)port->geometry.n_queues : HIGHWAY_MAX_QUEUES;
+	return port->geometry.n_queues != 0 ? (uint16_t)port->geometry.n_queues :
+	       HIGHWAY_MAX_QUEUES;
 }
 
 static int
@@ -372,8 +366,9 @@ choose_bursts(struct rte_eth_dev *dev)
 	}
 }
 
-static bool
-has_port(const char *name)
+/** Does this program have a device for this port? */
+bool
+highway_ethdev_has(const char *name)
 {
 	const struct highway_port *port;
 
@@ -384,38 +379,44 @@ has_port(const char *name)
 	return false;
 }
 
-static int
-probe(struct rte_vdev_device *vdev)
+/* In a VM the port is a PCI device, and highwayd is at the other end of a virtio-serial port. */
+static bool
+over_serial(const struct highway_options *options)
 {
-	const char *name = rte_vdev_device_name(vdev);
-	struct highway_options options;
-	struct highway_port *port;
-	struct rte_eth_dev *dev;
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+
+	if (options->role != HIGHWAY_ROLE_VNF || options->socket[0] != '\0')
+		return false;
+	if (highway_rundir_path(path, sizeof(path), "ports/%s/sock", options->port) == 0 &&
+	    access(path, F_OK) == 0)
+		return false;
+	return highway_serial_exists();
+}
+
+/**
+ * Make a port of a fresh device, and let the control thread look after it.
+ *
+ * @param bar
+ *   in a VM, the port as its PCI device shows it; NULL if it is still to be found
+ * @return 0 or -errno, with a log line; the device is then the caller's to release
+ */
+int
+highway_ethdev_init(struct rte_eth_dev *dev, const struct highway_options *options,
+		    const struct highway_bar_port *bar)
+{
+	struct highway_port *port = dev->data->dev_private;
 	int ret;
 
-	if (rte_eal_process_type() != RTE_PROC_PRIMARY) {
-		HW_LOG(ERR, "%s: secondary processes cannot share a port; give the program a port "
-		       "of its own", name);
-		return -ENOTSUP;
-	}
-	ret = highway_options_parse(name, rte_vdev_device_args(vdev), &options);
-	if (ret != 0)
-		return ret;
-	if (has_port(options.port)) {
-		HW_LOG(ERR, "%s: this program has port %s already; give each device a port of its "
-		       "own", name, options.port);
-		return -EEXIST;
-	}
-	dev = rte_eth_vdev_allocate(vdev, sizeof(*port));
-	if (dev == NULL)
-		return -ENOMEM;
-	port = dev->data->dev_private;
 	port->dev = dev;
-	port->options = options;
+	port->options = *options;
 	port->epoch = highway_random_id();
 	port->admin_up = true;
-	port->vnf_mac = stable_mac(options.port, 0x02);
-	port->mac = is_switch(port) ? stable_mac(options.port, 0x06) : port->vnf_mac;
+	port->vnf_mac = stable_mac(options->port, 0x02);
+	port->mac = is_switch(port) ? stable_mac(options->port, 0x06) : port->vnf_mac;
+	port->conn.serial = bar != NULL || over_serial(options);
+	if (bar != NULL)
+		port->geometry = bar->geometry;
+	TAILQ_INIT(&port->awaited);
 	dev->data->mac_addrs = &port->mac;
 	dev->data->dev_flags |= RTE_ETH_DEV_INTR_LSC;
 	dev->data->promiscuous = 1;
@@ -433,85 +434,22 @@ probe(struct rte_vdev_device *vdev)
 		ret = highway_switch_open(port);
 		pthread_mutex_unlock(&highway_lock);
 		if (ret != 0)
-			goto release;
+			goto forget_mac;
 		highway_is_switch_port[dev->data->port_id] = true;
 	} else if (highway_presence_init() != 0) {
 		HW_LOG(DEBUG, "no membarrier() in this kernel: slower changes of rules");
 	}
 	ret = highway_ctrl_add(port);
 	if (ret != 0) {
-		HW_LOG(ERR, "%s: no control thread: %s", name, strerror(-ret));
+		HW_LOG(ERR, "port %s: no control thread: %s", options->port, strerror(-ret));
 		goto close_switch;
 	}
-	rte_eth_dev_probing_finish(dev);
 	return 0;
 
 close_switch:
 	if (is_switch(port))
 		highway_switch_close(port);
-release:
-	dev->data->mac_addrs = NULL;
-	rte_eth_dev_release_port(dev);
+forget_mac:
+	dev->data->mac_addrs = NULL; /* lies in dev_private */
 	return ret;
 }
-
-static int
-remove_port(struct rte_vdev_device *vdev)
-{
-	struct rte_eth_dev *dev = rte_eth_dev_get_by_name(rte_vdev_device_name(vdev));
-
-	if (dev == NULL)
-		return 0;
-	rte_eth_dev_close(dev->data->port_id);
-	return 0;
-}
-
-static struct rte_vdev_driver highway_driver = {
-	.probe = probe,
-	.remove = remove_port,
-};
-
-#define FILE_NAME "librte_net_highway.so"
-
-/* Is this object another copy of this driver? */
-static int
-is_other_copy(struct dl_phdr_info *object, size_t size __rte_unused, void *own_base)
-{
-	const char *name = strrchr(object->dlpi_name, '/');
-
-	return name != NULL && strcmp(name + 1, FILE_NAME) == 0 &&
-	       (void *)object->dlpi_addr != own_base;
-}
-
-static bool
-loaded_twice(void)
-{
-	Dl_info own;
-
-	return dladdr(highway_dpdk_version, &own) != 0 &&
-	       dl_iterate_phdr(is_other_copy, own.dli_fbase) != 0;
-}
-
-/*
- * Registering by hand and not by RTE_PMD_REGISTER_VDEV: a driver of another DPDK version must stay
- * out of the way without ending the program, and so must a second copy of this file (one named
- * with -d, and then one in DPDK's plugin folder).
- */
-RTE_INIT(highway_register)
-{
-	highway_logtype = rte_log_register_type_and_pick_level("pmd.net.highway", RTE_LOG_INFO);
-	if (loaded_twice())
-		return;
-	if (strstr(rte_version(), highway_dpdk_version) == NULL) {
-		HW_LOG(ERR, "built for DPDK %s, but this is %s: the driver stays out; install the "
-		       "one for this version", highway_dpdk_version, rte_version());
-		return;
-	}
-	highway_driver.driver.name = "net_highway";
-	rte_vdev_register(&highway_driver);
-}
-
-RTE_PMD_REGISTER_PARAM_STRING(net_highway,
-	"role=switch|vnf port=<name> socket=<path> idle=poll|yield|sleep drain-timeout=<1-9> "
-	"unordered=0|1 "
-	"queues=<1-16> ring-size=<64-32768> rules=<1-4096>");

@@ -132,43 +132,75 @@ free_slot(const struct highway_port *port)
 	return -ENOSPC;
 }
 
+bool
+highway_vnf_has_link(const struct highway_port *port, uint64_t link_id)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
+		if (port->links[slot] != NULL && port->links[slot]->geometry.link_id == link_id)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Is this memory cached? A guest may have mapped a PCI device's memory without, and then the bypass
+ * is slower than the switch. Timed on a ring that nobody uses yet.
+ */
+static bool
+fast_enough(const struct highway_port *port, const struct highway_map *map,
+	    const struct highway_link_geometry *g, uint32_t end, char *why, size_t len)
+{
+	uint32_t limit = port->options.bar_limit_ns, cost;
+
+	if (!port->conn.serial || limit == 0)
+		return true;
+	cost = highway_bar_cost(RTE_PTR_ADD(map->base, g->ring_offset[end] +
+					    HIGHWAY_RING_DESC_OFFSET +
+					    g->ring_size * sizeof(struct highway_desc)),
+				g->ring_data);
+	HW_LOG(DEBUG, "port %s: 64 bytes of the link's memory take %u ns", port->options.port,
+	       cost);
+	if (cost <= limit)
+		return true;
+	snprintf(why, len, "its memory is too slow in this VM: %u ns for 64 bytes, the limit is %u",
+		 cost, limit);
+	return false;
+}
+
 /**
- * Attach a link.
+ * Attach a link. The mapping is the link's from now on; if it cannot be used, it is unmapped.
  *
  * @return 0, or -errno with the reason in `why`
  */
 int
-highway_vnf_link_add(struct highway_port *port, int fd, const struct highway_msg_link *msg,
-		     char *why, size_t len)
+highway_vnf_link_add(struct highway_port *port, struct highway_map *map,
+		     const struct highway_msg_link *msg, char *why, size_t len)
 {
 	struct highway_link_geometry g;
-	struct highway_map map = { 0 };
 	struct highway_link *link;
 	const char *fault = NULL;
 	uint32_t n_rx, i;
 	int slot, ret;
 
-	for (i = 0; i < HIGHWAY_MAX_LINKS; i++) {
-		if (port->links[i] != NULL && port->links[i]->geometry.link_id == msg->link_id)
-			return 0;
-	}
 	slot = free_slot(port);
 	if (slot < 0) {
 		snprintf(why, len, "the port has %d links already", HIGHWAY_MAX_LINKS);
-		return slot;
+		ret = slot;
+		goto unmap;
 	}
-	ret = highway_map_fd(&map, fd, msg->size);
-	if (ret != 0) {
-		snprintf(why, len, "cannot map the link's region: %s", strerror(-ret));
-		return ret;
-	}
-	ret = highway_link_region_check(&map, &g, &fault);
+	ret = highway_link_region_check(map, &g, &fault);
 	if (ret == 0) {
 		fault = misfit(port, &g, msg);
 		ret = fault == NULL ? 0 : -EBADMSG;
 	}
 	if (ret != 0) {
 		snprintf(why, len, "%s", fault);
+		goto unmap;
+	}
+	if (!fast_enough(port, map, &g, msg->end, why, len)) {
+		ret = -ETIME;
 		goto unmap;
 	}
 	n_rx = g.n_queues[1 - msg->end];
@@ -183,7 +215,7 @@ highway_vnf_link_add(struct highway_port *port, int fd, const struct highway_msg
 	link->end = msg->end;
 	link->checked = (msg->flags & HIGHWAY_LINK_CHECKED) != 0;
 	link->geometry = g;
-	link->map = map;
+	link->map = *map;
 	link->peer_id = msg->peer_id;
 	link->n_rx_rings = n_rx;
 	memcpy(link->peer_name, msg->peer_name, sizeof(link->peer_name) - 1);
@@ -224,7 +256,7 @@ bad_ring:
 free_link:
 	rte_free(link);
 unmap:
-	highway_unmap(&map);
+	highway_unmap(map);
 	return ret;
 }
 

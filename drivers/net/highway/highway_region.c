@@ -390,13 +390,18 @@ adopt(const char *path, const char *port, const struct highway_geometry *wanted,
 }
 
 int
-highway_port_region_open(const char *port, const struct highway_geometry *wanted,
+highway_port_region_open(const char *port, bool in_shm, const struct highway_geometry *wanted,
 			 const uint8_t vnf_mac[6], struct highway_map *map, int *fd, bool *adopted)
 {
 	char folders[2][PATH_MAX], path[PATH_MAX];
-	int i, n = region_folders(folders), ret = -ENOENT;
+	int i, n = region_folders(folders), first = in_shm ? n - 1 : 0, ret = -ENOENT;
 
-	for (i = 0; i < n; i++) {
+	/* One that the other setting has left is nobody's. */
+	for (i = 0; i < first; i++) {
+		if (region_path(path, sizeof(path), folders[i], port) == 0)
+			unlink(path);
+	}
+	for (i = first; i < n; i++) {
 		if (region_path(path, sizeof(path), folders[i], port) != 0)
 			continue;
 		ret = adopt(path, port, wanted, map, fd);
@@ -410,7 +415,7 @@ highway_port_region_open(const char *port, const struct highway_geometry *wanted
 			return ret;
 		}
 	}
-	for (i = 0; i < n; i++) {
+	for (i = first; i < n; i++) {
 		ret = region_path(path, sizeof(path), folders[i], port);
 		if (ret == 0)
 			ret = make_file(path, wanted->size, fd);

@@ -51,12 +51,12 @@ uint64_t highway_random_id(void);
 void highway_geometry_complete(struct highway_geometry *geometry);
 
 /**
- * Open the region of a port if there is a sound one of the same geometry, else make it.
- * `*adopted` tells which. The file stays locked while `*fd` is open.
+ * Open the region of a port if there is a sound one of the same geometry, else make it: in
+ * /dev/shm, or in huge pages if there are any and it need not be there. `*adopted` tells which. The file stays locked while `*fd` is open.
  *
  * @return 0; -EBUSY if another process has it; -ENOSPC, -EACCES … with a log line.
  */
-int highway_port_region_open(const char *port, const struct highway_geometry *wanted,
+int highway_port_region_open(const char *port, bool in_shm, const struct highway_geometry *wanted,
 			     const uint8_t vnf_mac[6], struct highway_map *map, int *fd,
 			     bool *adopted);
 

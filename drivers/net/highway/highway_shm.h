@@ -377,7 +377,9 @@ enum highway_msg_type {
 	/** Switch: let OVS learn its flows anew. highwayd: hold the port, and ask for that */
 	HIGHWAY_MSG_PURGE = 11,
 	HIGHWAY_MSG_PURGED = 12,	/**< highwayd: done */
-	HIGHWAY_MSG_LOG = 13		/**< driver: a line for highwayd's log */
+	HIGHWAY_MSG_LOG = 13,		/**< driver: a line for highwayd's log */
+	/** VNF in a VM: the port's region is not mapped any more; answers PORT_GONE */
+	HIGHWAY_MSG_PORT_RELEASED = 14
 };
 
 enum highway_role {
@@ -442,7 +444,7 @@ struct highway_msg_log {
 union highway_msg_body {
 	struct highway_msg_hello hello;
 	struct highway_msg_welcome welcome;
-	struct highway_msg_region region;	/**< PORT_REGION, PORT_GONE */
+	struct highway_msg_region region;	/**< PORT_REGION, PORT_GONE, PORT_RELEASED */
 	struct highway_msg_link link;		/**< LINK_* */
 	struct highway_msg_want want;		/**< WANT, PURGE, PURGED */
 	struct highway_msg_log log;

@@ -94,7 +94,7 @@ open_region(struct highway_port *port)
 
 	highway_geometry_complete(&wanted);
 	port->geometry = wanted;
-	ret = highway_port_region_open(port->options.port, &wanted, port->vnf_mac.addr_bytes,
+	ret = highway_port_region_open(port->options.port, port->options.in_shm, &wanted, port->vnf_mac.addr_bytes,
 				       &port->map, &port->sw->fd, &adopted);
 	if (ret != 0)
 		return ret;
@@ -110,7 +110,7 @@ open_region(struct highway_port *port)
 	highway_unmap(&port->map);
 	close(port->sw->fd);
 	highway_port_region_discard(port->options.port);
-	ret = highway_port_region_open(port->options.port, &wanted, port->vnf_mac.addr_bytes,
+	ret = highway_port_region_open(port->options.port, port->options.in_shm, &wanted, port->vnf_mac.addr_bytes,
 				       &port->map, &port->sw->fd, &adopted);
 	if (ret != 0)
 		return ret;

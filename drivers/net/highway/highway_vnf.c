@@ -120,50 +120,53 @@ highway_vnf_stop(struct highway_port *port)
 	port->started = false;
 }
 
+/** Is this region mapped already? Then highwayd hears that it is, whatever it took us for. */
+bool
+highway_vnf_attached(struct highway_port *port, uint64_t region_id)
+{
+	struct highway_vnf_state *state;
+
+	if (port->map.base == NULL || port->region_id != region_id)
+		return false;
+	/* highwayd took a lost connection for the end of this program. */
+	state = &port->region->vnf_state;
+	__atomic_store_n(&state->started, port->view != NULL, __ATOMIC_RELEASE);
+	__atomic_store_n(&state->attached, 1, __ATOMIC_RELEASE);
+	return true;
+}
+
 /**
- * Take up the region that highwayd has handed over; the one that is mapped already is kept.
+ * Take up the region that highwayd has handed over in place of the present one. The mapping is the
+ * port's from now on; if it cannot be used, it is unmapped.
  *
  * @return 0, or -errno with the reason in `why`
  */
 int
-highway_vnf_attach(struct highway_port *port, int fd, uint64_t region_id, uint64_t size, char *why,
-		   size_t len)
+highway_vnf_attach(struct highway_port *port, struct highway_map *map, uint64_t region_id,
+		   char *why, size_t len)
 {
 	struct highway_geometry geometry;
-	struct highway_map map = { 0 };
 	struct highway_vnf_state *state;
 	const char *fault = NULL;
 	int ret;
 
-	if (port->map.base != NULL && port->region_id == region_id) {
-		/* highwayd took a lost connection for the end of this program. */
-		state = &port->region->vnf_state;
-		__atomic_store_n(&state->started, port->view != NULL, __ATOMIC_RELEASE);
-		__atomic_store_n(&state->attached, 1, __ATOMIC_RELEASE);
-		return 0;
-	}
-	ret = highway_map_fd(&map, fd, size);
-	if (ret != 0) {
-		snprintf(why, len, "cannot map the port's region: %s", strerror(-ret));
-		return ret;
-	}
-	ret = highway_port_region_check(&map, &geometry, &fault);
-	if (ret == 0 && ((struct highway_port_region *)map.base)->header.region_id != region_id)
+	ret = highway_port_region_check(map, &geometry, &fault);
+	if (ret == 0 && ((struct highway_port_region *)map->base)->header.region_id != region_id)
 		fault = "it is another port's";
 	if (fault != NULL) {
 		snprintf(why, len, "the port's region cannot be used: %s", fault);
-		highway_unmap(&map);
+		highway_unmap(map);
 		return -EBADMSG;
 	}
 	highway_vnf_detach(port);
 	port->births = rte_zmalloc("highway_births", geometry.n_rules * sizeof(*port->births), 0);
 	if (port->births == NULL) {
 		snprintf(why, len, "no memory in the VNF");
-		highway_unmap(&map);
+		highway_unmap(map);
 		return -ENOMEM;
 	}
-	port->map = map;
-	port->region = map.base;
+	port->map = *map;
+	port->region = map->base;
 	port->geometry = geometry;
 	port->region_id = region_id;
 	port->lease = port->region->gate.lease;

@@ -28,6 +28,7 @@ class PortFacts:
         started: that VNF has attached the region and started.
         wants: rules in force by the peer's region id.
         forbidden: why the port may have no links, None if it may.
+        no_room: why no further link can be made, None if one can.
         terms: on which terms the database lets it have links; None: that is not known (yet).
     """
 
@@ -40,6 +41,7 @@ class PortFacts:
     started: bool = False
     wants: Mapping[int, int] = field(default_factory=dict)
     forbidden: str | None = None
+    no_room: str | None = None
     terms: Terms | None = None
 
 

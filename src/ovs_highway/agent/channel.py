@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A control connection over a unix stream socket: messages and file descriptors."""
+"""A VNF's or a switch side's control connection: messages, and regions beside them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import socket
 import struct
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ovs_highway import protocol
 from ovs_highway.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from ovs_highway.protocol import Message
+    from ovs_highway.protocol import LinkAdd, Message
+    from ovs_highway.region import LinkRegion
 
 _READ: Final = 4096
 _MAX_QUEUED: Final = 4096
@@ -26,8 +27,37 @@ _RATE: Final = 4000.0
 _BURST: Final = 8000.0
 
 
+class VnfChannel(Protocol):
+    """What a VNF's session needs of its connection, whatever that is made of.
+
+    Attributes:
+        pid: of the VNF.
+        fds: file descriptors that came and were not taken yet.
+        may_repeat_hello: an answer can get lost, so the same HELLO may come again.
+    """
+
+    pid: int
+    fds: list[int]
+
+    @property
+    def may_repeat_hello(self) -> bool:
+        """See above."""
+
+    async def receive(self) -> Message | None:
+        """Return the next message; None at the end of the connection."""
+
+    def send(self, message: Message, *, fd: int | None = None) -> None:
+        """Queue a message, with a file descriptor where there can be one."""
+
+    def hand_over(self, message: LinkAdd, link: LinkRegion) -> None:
+        """Give the VNF a link's region, and tell it so."""
+
+    def close(self) -> None:
+        """Close the connection; `receive` then returns None."""
+
+
 class Channel:
-    """One connection to a driver.
+    """One connection to a driver over a unix stream socket; regions go as file descriptors.
 
     A peer that sends what is no message, or does not read, is cut off; one that sends too fast
     (more than 4,000 messages a second, for long) is read more slowly.
@@ -36,6 +66,8 @@ class Channel:
         pid: the peer's process id as the kernel knows it.
         fds: file descriptors that came and were not taken yet; closed with the channel.
     """
+
+    may_repeat_hello: Final = False
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -124,6 +156,10 @@ class Channel:
             self.close()
         elif len(self._outbox) == 1:
             self._flush()
+
+    def hand_over(self, message: LinkAdd, link: LinkRegion) -> None:
+        """Send a link's region beside the message."""
+        self.send(message, fd=link.fd)
 
     def _flush(self) -> None:
         while self._outbox:

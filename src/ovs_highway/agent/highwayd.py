@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import random
@@ -33,6 +34,8 @@ from ovs_highway.agent.ports import Port, Ports
 from ovs_highway.agent.purge import Purger
 from ovs_highway.agent.server import Listener
 from ovs_highway.agent.sessions import Hooks, Sessions
+from ovs_highway.agent.vm import Machines
+from ovs_highway.agent.vm.host import VmHost
 from ovs_highway.agent.watch import PathWatch
 from ovs_highway.errors import ProtocolError, RegionError
 from ovs_highway.events import EventHandler, EventLog, about
@@ -97,6 +100,10 @@ class Highwayd:
                 purge=self._purger.ask,
             ),
         )
+        self._machines = Machines(
+            config.rundir,
+            VmHost(self.ports, self.links, self._sessions.serve_vnf, self._news, self._now),
+        )
         self._dirty = asyncio.Event()
         self._alone = Alone()
         self._watch = PathWatch()
@@ -131,7 +138,9 @@ class Highwayd:
                 switch = paths.switch_socket(rundir)
                 serve = self._sessions.serve_switch
                 own.append(Listener(switch, serve, group, limit=_SWITCH_CONNECTIONS))
-                methods = control.methods(self, stop.set)
+                methods = control.methods(self, stop.set) | {
+                    "highway/vms": lambda: json.dumps({"vms": self._machines.describe()})
+                }
                 serve_control = partial(control.serve, methods)
                 own.append(Listener(paths.control_socket(rundir), serve_control, group))
                 group.create_task(self._reconcile_forever(), name="reconcile")
@@ -140,6 +149,7 @@ class Highwayd:
                 group.create_task(self._fin_timeout.run(), name="fin_timeout")
                 follower = Follower(self._config.ovs_rundir / "db.sock", self._take_snapshot)
                 group.create_task(follower.run(), name="ovsdb")
+                group.create_task(self._machines.run(), name="virtual machines")
                 log.info(
                     "highwayd serves %s, regions ovs-highway-%s-*",
                     rundir,
@@ -191,7 +201,7 @@ class Highwayd:
         if name not in self._listeners:
             path = paths.vnf_socket(name, self._config.rundir)
             _make_dir(path.parent)
-            serve = partial(self._sessions.serve_vnf, name)
+            serve = partial(self._sessions.serve_vnf_socket, name)
             self._listeners[name] = Listener(path, serve, self._group)
 
     def _say_gone(self, port: Port) -> None:
@@ -290,6 +300,8 @@ class Highwayd:
             self._say_gone(port)
         if self._alone.follow(self.ports, self.ports.snapshot, now):
             self._news_soon()
+        for port in self.ports.values():
+            port.no_links, port.no_room = self._machines.limits(port)
         facts = self.ports.facts()
         due = now - self._last_round >= _RECONCILE_AT_LEAST
         if not (news or due or facts != self._last_facts or not self.links.settled):
@@ -340,6 +352,7 @@ class Highwayd:
                 n_queues=action.n_queues,
                 ring_size=action.ring_size,
                 checked=action.checked,
+                dirs=self._machines.region_dirs(action.pair),
             )
         except RegionError as error:
             log.warning("link %s-%s: %s", *action.pair, error, extra=about("link", *action.pair))
@@ -370,7 +383,10 @@ class Highwayd:
             peer_name=link.names[1 - action.end],
             text=action.text if isinstance(action, Remove) else "",
         )
-        port.vnf.channel.send(message, fd=link.fd if isinstance(action, Add) else None)
+        if isinstance(message, protocol.LinkAdd):
+            port.vnf.channel.hand_over(message, link)
+        else:
+            port.vnf.channel.send(message)
 
 
 def _tell_link(pair: Pair, what: str, text: str) -> None:

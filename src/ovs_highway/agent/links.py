@@ -210,6 +210,11 @@ class Links:
         """Return the ids of all links whose regions are to be kept."""
         return set(self._links)
 
+    def ends(self, link_id: int) -> tuple[str, ...]:
+        """Return the ports of a link, nothing if there is no such link."""
+        link = self._links.get(link_id)
+        return () if link is None else link.pair
+
     def describe(self, now: float) -> list[LinkStatus]:
         """Return all links, and all pairs that should have one with the reason why not."""
         found = {}
@@ -406,6 +411,8 @@ class Links:
                 reason = "highwayd has not found both ports in the OVS database yet"
             if reason is None and verdict is not None and not verdict.allowed:
                 reason = verdict.reason
+            if reason is None:
+                reason = both[0].no_room or both[1].no_room
             if reason is None and full:
                 reason = f"port {full[0]} has {shm.MAX_LINKS} links already"
             if reason is None and failure is not None and now < failure.until:

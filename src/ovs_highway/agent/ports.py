@@ -22,7 +22,7 @@ from ovs_highway.shm import Off
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ovs_highway.agent.channel import Channel
+    from ovs_highway.agent.channel import Channel, VnfChannel
     from ovs_highway.ovsdb import Snapshot
     from ovs_highway.region import PortRegion
 
@@ -40,7 +40,7 @@ class Vnf:
         unfit: why it can have the normal channel only, None if it can have links.
     """
 
-    channel: Channel
+    channel: VnfChannel
     session: int
     epoch: int
     driver: str
@@ -55,6 +55,8 @@ class Port:
         wants: rules in force by the peer's region id, as the switch last told.
         absent_since: since when neither switch nor database know the port; None while they do.
         deleted: on its way out: no links any more, its socket closes soon.
+        no_links: why it may have no links just now, None if it may.
+        no_room: why it can have no further link, None if it can.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Port:
     wants: dict[int, int] = field(default_factory=dict)
     absent_since: float | None = None
     deleted: bool = False
+    no_links: str | None = None
+    no_room: str | None = None
 
     def facts(self, terms: Terms | None) -> PortFacts:
         """Return what the link reconciler needs to know of this port now."""
@@ -71,7 +75,7 @@ class Port:
         vnf = self.vnf
         # Until the VNF has attached, the region still tells of the life before.
         same = vnf is not None and int(state.epoch) == vnf.epoch
-        forbidden = f"port {self.name} was deleted" if self.deleted else None
+        forbidden = f"port {self.name} was deleted" if self.deleted else self.no_links
         if forbidden is None and vnf is not None:
             forbidden = vnf.unfit
         return PortFacts(
@@ -84,6 +88,7 @@ class Port:
             started=same and bool(state.attached) and bool(state.started),
             wants=MappingProxyType(dict(self.wants)),
             forbidden=forbidden,
+            no_room=self.no_room,
             terms=terms,
         )
 
@@ -272,10 +277,14 @@ class Ports(Mapping[str, Port]):
                 found.append(port)
         return found
 
+    def file_of(self, port: Port) -> Path | None:
+        """Return the file of a port's region, None if it has none any more."""
+        files = region.region_paths(self.tag, "port").get(port.name, [])
+        return next((path for path in files if port.region.is_file(path)), None)
+
     def _unlink(self, port: Port) -> None:
-        for path in region.region_paths(self.tag, "port").get(port.name, []):
-            if port.region.is_file(path):
-                region.unlink_region(path)
+        if (path := self.file_of(port)) is not None:
+            region.unlink_region(path)
         log.info("port %s: deleted", port.name, extra=about("port", port.name))
 
     def forget(self, port: Port) -> None:

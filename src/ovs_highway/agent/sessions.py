@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
+    from ovs_highway.agent.channel import VnfChannel
     from ovs_highway.agent.links import Links
     from ovs_highway.protocol import Hello, Message
 
@@ -147,13 +148,20 @@ class Sessions:
                 case _:
                     raise _unexpected(message, who)
 
-    async def serve_vnf(self, name: str, sock: socket.socket) -> None:
+    async def serve_vnf_socket(self, name: str, sock: socket.socket) -> None:
         """Serve one connection to the socket of port `name`, for the life of a VNF.
 
         Raises:
             ProtocolError: the peer broke the protocol.
         """
-        channel = Channel(sock)
+        await self.serve_vnf(name, Channel(sock))
+
+    async def serve_vnf(self, name: str, channel: VnfChannel) -> None:
+        """Serve one connection of a VNF that is to be at port `name`, and close it.
+
+        Raises:
+            ProtocolError: the peer broke the protocol.
+        """
         try:
             hello = await _hello(channel, Role.VNF)
             if hello is None:
@@ -202,18 +210,25 @@ class Sessions:
                 lambda: self._hooks.vnf_gone(name),
                 self._hooks.news,
             ):
-                await self._listen_to_vnf(channel, port, vnf, who)
+                await self._listen_to_vnf(channel, port, vnf, who, welcome)
         finally:
             channel.close()
 
-    async def _listen_to_vnf(self, channel: Channel, port: Port, vnf: Vnf, who: str) -> None:
+    async def _listen_to_vnf(
+        self, channel: VnfChannel, port: Port, vnf: Vnf, who: str, welcome: protocol.Welcome
+    ) -> None:
         limit = LogLimit()
         now = asyncio.get_running_loop().time
         while (message := await channel.receive()) is not None:
             _no_fds(channel, who)
             match message:
+                case protocol.Hello(epoch=vnf.epoch) if channel.may_repeat_hello:
+                    channel.send(welcome)
+                    _send_region(port, channel)
                 case protocol.LinkAdded(link_id=link_id, status=status, text=text, checked=checked):
                     ok = status is Status.OK
+                    if ok and text:
+                        log.info("%s has link %016x: %s", who, link_id, text)
                     if not ok and limit():
                         log.warning(
                             "%s refused link %016x: %s",
@@ -259,7 +274,7 @@ class Sessions:
                 case _:
                     raise _unexpected(message, who)
 
-    def _refuse(self, channel: Channel, hello: Hello, status: Status, text: str) -> None:
+    def _refuse(self, channel: VnfChannel, hello: Hello, status: Status, text: str) -> None:
         # Drivers that were refused try again, up to ten times a second.
         now = asyncio.get_running_loop().time()
         if now - self._refused.get(text, -_REFUSED_PAUSE) >= _REFUSED_PAUSE and self._refusals():
@@ -302,7 +317,7 @@ def _fit(port: Port, hello: Hello, who: str) -> tuple[int, str | None]:
         return hello.abi_version, str(error)
 
 
-async def _hello(channel: Channel, role: Role) -> Hello | None:
+async def _hello(channel: VnfChannel, role: Role) -> Hello | None:
     """Return the greeting, or None if the peer went away before it.
 
     Raises:
@@ -330,7 +345,7 @@ async def _hello(channel: Channel, role: Role) -> Hello | None:
     return message
 
 
-def _send_region(port: Port, channel: Channel) -> None:
+def _send_region(port: Port, channel: VnfChannel) -> None:
     channel.send(
         protocol.PortRegion(
             port_id=port.region.region_id,
@@ -341,7 +356,7 @@ def _send_region(port: Port, channel: Channel) -> None:
     )
 
 
-def _no_fds(channel: Channel, who: str) -> None:
+def _no_fds(channel: VnfChannel, who: str) -> None:
     if channel.fds:
         raise ProtocolError(f"{who} sent a file descriptor that nobody asked for")
 

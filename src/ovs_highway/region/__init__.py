@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from ovs_highway.errors import RegionError
 from ovs_highway.region._alone import go_on_alone, stop_alone
-from ovs_highway.region._files import region_dirs, region_name, region_paths, unlink_region
+from ovs_highway.region._files import SHM_DIR, region_dirs, region_name, region_paths, unlink_region
 from ovs_highway.region._link import LinkEnd, LinkRegion
 from ovs_highway.region._port import Gate, PortRegion, Rule, SwitchState, VnfState
 
 __all__ = [
+    "SHM_DIR",
     "Gate",
     "LinkEnd",
     "LinkRegion",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ovs_highway.region")
 
-_SHM_DIR: Final = Path("/dev/shm")
+SHM_DIR: Final = Path("/dev/shm")
 
 
 def region_dirs(mounts: Path = Path("/proc/mounts")) -> list[Path]:
@@ -31,7 +31,7 @@ def region_dirs(mounts: Path = Path("/proc/mounts")) -> list[Path]:
                 found.append(Path(fields[1].replace("\\040", " ")))
     first = Path("/dev/hugepages")
     found.sort(key=lambda folder: folder != first)
-    return [*dict.fromkeys(found), _SHM_DIR]
+    return [*dict.fromkeys(found), SHM_DIR]
 
 
 def region_name(tag: str, kind: str, name: str) -> str:

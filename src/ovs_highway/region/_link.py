@@ -71,6 +71,12 @@ class LinkRegion(Region):
         link.path = path
         return link
 
+    @staticmethod
+    def size_of(n_queues: tuple[int, int], ring_size: int) -> int:
+        """Return the bytes of a region for so many sender queues at each end."""
+        stride = RingGeometry.of(ring_size).stride
+        return shm.next_power_of_two(shm.LINK_HEADER_LEN + sum(n_queues) * stride)
+
     @classmethod
     def create(
         cls,
@@ -90,10 +96,9 @@ class LinkRegion(Region):
             RegionError: there is no memory for it.
         """
         rings = RingGeometry.of(ring_size)
-        needed = shm.LINK_HEADER_LEN + sum(n_queues) * rings.stride
         path, fd = allocate(
             region_name(tag, "link", f"{link_id:016x}"),
-            shm.next_power_of_two(needed),
+            cls.size_of(n_queues, ring_size),
             region_dirs() if dirs is None else dirs,
         )
         try:
