@@ -3,7 +3,9 @@
 
 Only if `HIGHWAY_STOP_FILE` names a file: when that has the line `POINT PORT-PORT` and highwayd gets
 there, it removes the file and stops itself with SIGSTOP. Points, in the order of a life: `asked`,
-`made`, `one` (end was told), `both` (answered), `switching`, `draining`, `withdrawn`.
+`made`, `one` (end was told), `both` (answered), `switching`, `draining`, `withdrawn`. With the name
+of a VM in place of the ports: `memory` (its QEMU has the region), `device` (it is plugged),
+`unplug` (the guest has let go of it), `deleted` (the device is gone, its memory is not).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from ovs_highway.agent.actions import Pair
 
 POINTS: Final = ("asked", "made", "one", "both", "switching", "draining", "withdrawn")
+VM_POINTS: Final = ("memory", "device", "unplug", "deleted")
 
 
 class Breakpoint:
@@ -26,7 +29,7 @@ class Breakpoint:
         name = file if file is not None else os.environ.get("HIGHWAY_STOP_FILE")
         self._file = Path(name) if name else None
 
-    def reach(self, point: str, pair: Pair) -> None:
+    def reach(self, point: str, pair: Pair | str) -> None:
         """Stop here if that was asked for; goes on with SIGCONT."""
         if self._file is None:
             return
@@ -34,6 +37,6 @@ class Breakpoint:
             wanted = self._file.read_text().strip()
         except OSError:
             return
-        if wanted == f"{point} {pair[0]}-{pair[1]}":
+        if wanted == f"{point} {pair if isinstance(pair, str) else '-'.join(pair)}":
             self._file.unlink()
             os.kill(os.getpid(), signal.SIGSTOP)

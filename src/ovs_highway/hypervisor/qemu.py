@@ -19,7 +19,7 @@ from ovs_highway.hypervisor.base import Bus, DeviceId, Hypervisor, Watcher
 from ovs_highway.vms import SERIAL_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,14 @@ _ROOT_PORTS: Final = ((0x1B36, 0x000C), (0x8086, 0x3420))
 
 
 class Qemu(Hypervisor):
-    """One QEMU."""
+    """One QEMU.
 
-    def __init__(self, name: str, socket: Path) -> None:
+    Args:
+        reached: told of the steps of a plug and an unplug: memory, device, unplug, deleted.
+    """
+
+    def __init__(self, name: str, socket: Path, reached: Callable[[str], None]) -> None:
+        self._reached = reached
         self._name = name
         self._socket = socket
         self._client = QMPClient(f"highway-{name}")
@@ -73,6 +78,7 @@ class Qemu(Hypervisor):
                 case "DEVICE_DELETED":
                     device = DeviceId.parse(str(data.get("device", "")))
                     if device is not None:
+                        self._reached("deleted")
                         with contextlib.suppress(VmError):
                             await self._run("object-del", {"id": f"{device}{_MEMORY}"})
                         watcher.unplugged(device)
@@ -149,6 +155,7 @@ class Qemu(Hypervisor):
         memory = f"{device}{_MEMORY}"
         backend = {"qom-type": "memory-backend-file", "id": memory, "mem-path": str(path)}
         await self._run("object-add", {**backend, "size": size, "share": True})
+        self._reached("memory")
         driver = {"driver": "ivshmem-plain", "id": str(device), "memdev": memory}
         try:
             await self._run("device_add", {**driver, **({"bus": bus} if bus else {})})
@@ -156,9 +163,11 @@ class Qemu(Hypervisor):
             with contextlib.suppress(VmError):
                 await self._run("object-del", {"id": memory})
             raise
+        self._reached("device")
 
     async def unplug(self, device: DeviceId) -> bool:
         """Ask the guest; one that was asked already may be asked again."""
+        self._reached("unplug")
         try:
             await self._run("device_del", {"id": str(device)})
         except VmError as error:

@@ -34,6 +34,7 @@ QEMU: Final = "qemu-system-x86_64"
 BOOT_TIMEOUT: Final = 60.0
 _TRIES: Final = 2
 _SHELL_TIMEOUT: Final = 30.0
+_ERRORS: Final = "/dev/ttyS2"
 _EAL: Final = "-l 0-1 --no-huge -m 48 --no-telemetry"
 
 
@@ -67,7 +68,8 @@ class Vm:
 
     Args:
         options: QEMU's, as `highway vm args` prints them.
-        directory: for its logs and the sockets of its two serial lines.
+        directory: for its logs and the sockets of its two serial lines. What programs in the guest
+            write to standard error goes to a file there, since it would cut into their answers.
         cores: virtual CPUs; at least two are possible, since else TCG leaves out atomics.
         machine: `pc` or `q35`.
 
@@ -91,6 +93,7 @@ class Vm:
         self.name = name
         self._directory = directory
         kernel, initramfs = guest_files()
+        self.errors = directory / f"{name}.guest.log"
         self._lines = [directory / f"{name}.line{number}" for number in (0, 1)]
         serial = [
             word for path in self._lines for word in ("-serial", f"unix:{path},server=on,wait=off")
@@ -107,6 +110,7 @@ class Vm:
                 *("-kernel", kernel, "-initrd", initramfs),
                 *("-append", "console=ttyS0 quiet loglevel=3 panic=1"),
                 *serial,
+                *("-serial", f"file:{self.errors}"),
                 *options,
             ],
             log=directory / f"{name}.qemu.log",
@@ -276,7 +280,7 @@ class GuestTestPmd(TestPmd):
         self.command_line = [
             sys.executable,
             *("-m", "ovs_highway.lab.console", str(vm.console)),
-            f"{PROGRAM} {found} {shlex.join(words)}",
+            f"{PROGRAM} {found} {shlex.join(words)} 2>{_ERRORS}",
         ]
 
     def kill(self) -> None:

@@ -137,7 +137,7 @@ class Machine:
     def why_no_link(self, size: int) -> str | None:
         """Return why no link's region of `size` bytes can be plugged, None if one can."""
         if not self._followed:
-            return f"VM {self.config.name}: {self._problem or 'its hypervisor does not answer yet'}"
+            return self._problem or f"VM {self.config.name}: its hypervisor does not answer yet"
         return self._books.why_full(size)
 
     # The hypervisor ----------------------------------------------------------------------------

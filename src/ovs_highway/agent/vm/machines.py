@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ovs_highway import vms
+from ovs_highway.agent.breakpoint import Breakpoint
+from ovs_highway.agent.vm.channel import PortChannel
 from ovs_highway.agent.vm.machine import Host, Machine
 from ovs_highway.hypervisor.libvirt import LibvirtDomain
 from ovs_highway.hypervisor.qemu import Qemu
@@ -73,7 +75,7 @@ class Machines:
     def limits(self, port: Port) -> tuple[str | None, str | None]:
         """Return why a port may have no links now, and why it can have no further one."""
         machine = self.of_port(port.name)
-        if machine is None or port.vnf is None:
+        if machine is None or port.vnf is None or not isinstance(port.vnf.channel, PortChannel):
             return None, None
         if not machine.config.attached:
             return f"VM {machine.config.name} is being detached", None
@@ -111,4 +113,5 @@ def hypervisor_of(config: VmConfig) -> Hypervisor:
     """Return who runs a VM."""
     if config.domain is not None:
         return LibvirtDomain(config.name, config.domain, config.uri)
-    return Qemu(config.name, Path(config.qmp or ""))
+    stop = Breakpoint()
+    return Qemu(config.name, Path(config.qmp or ""), lambda step: stop.reach(step, config.name))
