@@ -23,8 +23,9 @@ def run(path: str, command: str) -> int:
     """Type a command, pass everything on in both directions until the shell's prompt is back."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.connect(path)
-        # A fresh line and no echo; the command's own output begins behind the mark.
-        line.sendall(b"\nstty -echo\n")
+        # A fresh line, no echo, and no job control, by which a stopped command would count as
+        # ended; the command's own output begins behind the mark.
+        line.sendall(b"\nset +m; stty -echo\n")
         line.sendall(f"echo @be''gin@; {command}\n".encode())
         seen = b""
         while _BEGIN not in seen:

@@ -230,10 +230,9 @@ class Vm:
             raise SandboxError(f"VM {self.name} did not switch itself off")
 
     def reboot(self) -> None:
-        """Have the guest start anew, and wait until it is up."""
+        """Have the guest start anew; `wait_booted` waits until it is up."""
         with contextlib.suppress(SandboxError, OSError):
             self.shell("reboot -f", timeout=1)
-        self.wait_booted()
 
     def ports(self) -> list[str]:
         """Return the PCI addresses of all ivshmem devices that the guest has."""
@@ -282,6 +281,12 @@ class GuestTestPmd(TestPmd):
             *("-m", "ovs_highway.lab.console", str(vm.console)),
             f"{PROGRAM} {found} {shlex.join(words)} 2>{_ERRORS}",
         ]
+
+    def abandon(self) -> None:
+        """Let go of a program that has ended with its guest."""
+        if self._child is not None:
+            self._child.kill()
+            self._finish(self._child, grace=0)
 
     def kill(self) -> None:
         """End the program with SIGKILL, as a crash would."""

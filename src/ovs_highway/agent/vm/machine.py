@@ -158,9 +158,10 @@ class Machine:
             finally:
                 self._followed = False
                 await self._hypervisor.close()
+            # The VNFs' sessions hang on the control channel, which ends if the VM has.
             self._books.clear()
             self._awaiting.clear()
-            self.program(False)
+            self._wake()
             await asyncio.sleep(_RETRY)
 
     def _note(self, problem: str) -> None:
@@ -193,11 +194,14 @@ class Machine:
         self._program = present
         if present:
             return
+        self._close_sessions()
+        self._books.no_program()
+        self._wake()
+
+    def _close_sessions(self) -> None:
         for channel in self._sessions.values():
             channel.close()
         self._sessions.clear()
-        self._books.no_program()
-        self._wake()
 
     def reset(self) -> None:
         """Nothing runs in the VM any more; what is plugged stays plugged."""
@@ -217,9 +221,8 @@ class Machine:
             with contextlib.suppress(VmError):
                 path = self.config.control or await self._hypervisor.control_path()
                 await self._channel.run(path or "", self._take)
-                for channel in self._sessions.values():
-                    channel.close()
-                self._sessions.clear()
+                self._program = False
+                self._close_sessions()
             await asyncio.sleep(_RETRY)
 
     def _take(self, message: Message) -> None:
