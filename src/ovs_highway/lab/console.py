@@ -16,6 +16,7 @@ from typing import Final
 
 PROMPT: Final = b"guest# "
 _READ: Final = 65536
+_QUERY: Final = b"\x1b[6n"  # the shell asks the terminal where its cursor is
 _BEGIN: Final = b"@begin@"
 
 
@@ -35,7 +36,7 @@ def run(path: str, command: str) -> int:
             seen += data
         tail = _pass_on(seen.partition(_BEGIN)[2].lstrip(b"\r\n"), b"")
         open_input = True
-        while not tail.endswith(PROMPT):
+        while not tail.removesuffix(_QUERY).endswith(PROMPT):
             fds = [line.fileno(), *([0] if open_input else [])]
             ready, _, _ = select.select(fds, [], [])
             if 0 in ready:
@@ -53,7 +54,7 @@ def run(path: str, command: str) -> int:
 def _pass_on(data: bytes, tail: bytes) -> bytes:
     """Write to standard output; return the end of all that was written."""
     os.write(1, data)
-    return (tail + data)[-len(PROMPT) :]
+    return (tail + data)[-len(PROMPT + _QUERY) :]
 
 
 if __name__ == "__main__":

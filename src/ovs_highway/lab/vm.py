@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final, Self
 
 from ovs_highway import paths
 from ovs_highway.errors import SandboxError, SetupError
-from ovs_highway.lab.console import PROMPT
 from ovs_highway.lab.process import Process, tail, wait_until
 from ovs_highway.lab.testpmd import PROGRAM, TestPmd
 
@@ -204,10 +203,12 @@ class Vm:
             sock.connect(str(line))
             # The mark does not stand in what is typed, so an echo of that is not taken for it.
             mark = f"{time.monotonic_ns()}"
-            sock.sendall(f"\n{command}\necho @$?@{mark[:3]}''{mark[3:]}@\n".encode())
+            typed = f"{mark[:3]}''{mark[3:]}"
+            sock.sendall(f"\necho @{typed}@; {command}; echo @$?@{typed}@\n".encode())
             text = b""
             deadline = time.monotonic() + timeout
-            while (found := re.search(rf"@(\d+)@{mark}@".encode(), text)) is None:
+            pattern = re.compile(rf"@{mark}@\s*\n(.*)@(\d+)@{mark}@".encode(), re.DOTALL)
+            while (found := pattern.search(text)) is None:
                 if time.monotonic() > deadline:
                     raise SandboxError(f"VM {self.name} did not end '{command}'")
                 try:
@@ -217,10 +218,7 @@ class Vm:
                 if not data:
                     raise SandboxError(f"VM {self.name} has gone")
                 text += data
-        lines = text[: found.start()].decode(errors="replace").replace("\r", "")
-        typed = (command, "echo @", PROMPT.decode().strip())
-        wanted = [one for one in lines.split("\n") if one and not any(t in one for t in typed)]
-        return int(found[1]), "\n".join(wanted)
+        return int(found[2]), found[1].decode(errors="replace").replace("\r", "")
 
     def poweroff(self) -> None:
         """Have the guest switch itself off, and wait for it."""
