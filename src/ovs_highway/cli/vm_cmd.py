@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 import time
@@ -17,7 +18,7 @@ from ovs_highway.cli.options import output_format, run_directory
 from ovs_highway.cli.table import print_table
 from ovs_highway.errors import CommandError
 from ovs_highway.hypervisor import DeviceId
-from ovs_highway.hypervisor.libvirt import channel_xml, shmem_xml
+from ovs_highway.hypervisor.libvirt import LibvirtDomain, channel_xml, shmem_xml
 from ovs_highway.vms import SERIAL_NAME, VmConfig
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def args(
     _free(config, rundir)
     vms.save(config, rundir)
     if libvirt:
+        for _, path, _ in found:
+            asyncio.run(LibvirtDomain(name, name, uri).prepare(path))
         click.echo(channel_xml())
         for port, path, size in found:
             click.echo(shmem_xml(DeviceId.first(port), path.name, size))

@@ -85,6 +85,9 @@ class Watcher(Protocol):
 class Hypervisor(Protocol):
     """A running VM as its hypervisor shows it; methods raise VmError."""
 
+    async def prepare(self, path: Path) -> None:
+        """Let a VM that is still to be started open a region."""
+
     async def connect(self) -> None:
         """Begin to speak to the VM; raises VmError while it does not run."""
 

@@ -106,6 +106,12 @@ class LibvirtDomain(Hypervisor):
             raise VmError(f"VM {self._name}: libvirt's domain {self._domain} does not run")
         return root
 
+    async def prepare(self, path: Path) -> None:
+        """Let the user as whom libvirt starts QEMU open a region."""
+        root = ET.fromstring(await self._virsh("capabilities"))
+        label = root.find("./host/secmodel[model='dac']/baselabel")
+        self._give(path, "" if label is None else label.text or "")
+
     async def connect(self) -> None:
         """See that the domain runs."""
         self._id = (await self.describe()).get("id", "")
@@ -170,15 +176,19 @@ class LibvirtDomain(Hypervisor):
     async def _allow(self, path: Path) -> None:
         """Let the domain's QEMU, which is another user's, open a region: by the file's group."""
         for label in (await self.describe()).iterfind("./seclabel[@model='dac']/label"):
-            match = _DAC.fullmatch(label.text or "")
-            if match is not None and int(match[1]) != 0:
-                try:
-                    os.chown(path, -1, int(match[2]))
-                    os.chmod(path, 0o660)
-                except OSError as error:
-                    raise VmError(
-                        f"VM {self._name}: cannot let its QEMU open {path}: {error.strerror}"
-                    ) from error
+            self._give(path, label.text or "")
+
+    def _give(self, path: Path, label: str) -> None:
+        match = _DAC.fullmatch(label)
+        if match is None or int(match[1]) == 0:
+            return
+        try:
+            os.chown(path, -1, int(match[2]))
+            os.chmod(path, 0o660)
+        except OSError as error:
+            raise VmError(
+                f"VM {self._name}: cannot let its QEMU open {path}: {error.strerror}"
+            ) from error
 
     async def unplug(self, device: DeviceId) -> bool:
         """Ask the guest to let go; the next look tells whether it has."""

@@ -89,6 +89,7 @@ class Machine:
         self._numbers: dict[str, int] = {}
         self._awaiting: dict[int, list[_Awaiting]] = {}
         self._gone_said: set[int] = set()
+        self._prepared: dict[str, int] = {}
         self._followed = False
         self._program = False
         self._problem = ""
@@ -145,6 +146,7 @@ class Machine:
     async def _follow(self) -> None:
         while True:
             try:
+                await self._prepare()
                 await self._hypervisor.connect()
                 await self._take_stock()
                 self._note("")
@@ -163,6 +165,14 @@ class Machine:
             self._awaiting.clear()
             self._wake()
             await asyncio.sleep(_RETRY)
+
+    async def _prepare(self) -> None:
+        """Have the VM able to open its ports' regions when it is started."""
+        for name in self.config.ports:
+            file = self._host.port_file(name)
+            if file is not None and self._prepared.get(name) != file.region_id:
+                await self._hypervisor.prepare(file.path)
+                self._prepared[name] = file.region_id
 
     def _note(self, problem: str) -> None:
         if problem != self._problem:
