@@ -25,13 +25,16 @@ guest-image:
 demo: setup
 	@$(VENV)/python -m ovs_highway.demo
 
-test: setup
-	$(PYTEST) -m "not long" tests/unit tests/system tests/model
+demo-vm: setup guest-image
+	@$(VENV)/python -m ovs_highway.demo.vm
+
+test: setup guest-image
+	$(PYTEST) -m "not long" tests/unit tests/system tests/vm tests/model
 
 test-unit: venv
 	$(PYTEST) tests/unit
 
-test-long: setup
+test-long: setup guest-image
 	$(PYTEST) -m long tests || test $$? -eq 5  # 5: there are none
 
 lint: venv

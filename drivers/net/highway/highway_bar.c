@@ -7,7 +7,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -66,93 +68,118 @@ has_address(const char *address)
 	return start != 0 && end > start && (flags & UNSET) == 0;
 }
 
-/* -ENOENT: the kernel has not made the file yet. */
+/* Open the device's memory; -1, perhaps with the reason in `why`, if that cannot be. */
 static int
-map_device(const char *address, struct highway_map *map, char *why, size_t len)
+open_bar(const char *address, char *why, size_t len)
 {
-	struct stat st;
-	int fd, ret;
+	int fd = open_file(address, "resource" RTE_STR(BAR), O_RDWR);
 
-	fd = open_file(address, "resource" RTE_STR(BAR), O_RDWR);
-	if (fd < 0 && errno == ENOENT)
-		return -ENOENT;
 	if (fd < 0) {
-		ret = -errno;
-		snprintf(why, len, "PCI device %.32s cannot be opened: %s", address,
-			 strerror(-ret));
-		return ret;
+		if (errno != ENOENT) /* that: the kernel has not made the file yet */
+			snprintf(why, len, "PCI device %.32s cannot be opened: %s", address,
+				 strerror(errno));
+		return -1;
 	}
-	if (!has_address(address)) {
-		close(fd);
-		snprintf(why, len, "the memory of PCI device %.32s got no address: give the VM a "
-			 "larger PCI hole", address);
-		return -ENOSPC;
+	if (has_address(address))
+		return fd;
+	snprintf(why, len, "the memory of PCI device %.32s got no address: give the VM a larger "
+		 "PCI hole", address);
+	close(fd);
+	return -1;
+}
+
+static void
+tell_mapping_failed(const char *address, int error, char *why, size_t len)
+{
+	if (error == EPERM || error == EACCES)
+		snprintf(why, len, "this kernel forbids programs to map PCI memory (lockdown)");
+	else
+		snprintf(why, len, "the memory of PCI device %.32s cannot be mapped: %s", address,
+			 strerror(error));
+}
+
+/*
+ * Does the device's memory begin with such a region? Only the first page is mapped: a link's device
+ * is looked for every millisecond until it is there, among all others.
+ */
+static bool
+is_region(const char *address, uint64_t magic, uint64_t region_id, char *why, size_t len)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	const struct highway_header *header;
+	int fd = open_bar(address, why, len);
+	bool same;
+
+	if (fd < 0)
+		return false;
+	header = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
+	if (header == MAP_FAILED) {
+		tell_mapping_failed(address, errno, why, len);
+		return false;
 	}
+	same = header->magic == magic && (region_id == 0 || header->region_id == region_id);
+	munmap((void *)(uintptr_t)header, page);
+	return same;
+}
+
+static int
+map_bar(const char *address, struct highway_map *map, char *why, size_t len)
+{
+	int fd = open_bar(address, why, len), ret;
+	struct stat st;
+
+	if (fd < 0)
+		return -ENOENT;
 	ret = fstat(fd, &st) == 0 ? highway_map_fd(map, fd, (uint64_t)st.st_size) : -errno;
 	close(fd);
-	if (ret == -EPERM || ret == -EACCES)
-		snprintf(why, len, "this kernel forbids programs to map PCI memory (lockdown)");
-	else if (ret != 0)
-		snprintf(why, len, "the memory of PCI device %.32s cannot be mapped: %s", address,
-			 strerror(-ret));
+	if (ret != 0)
+		tell_mapping_failed(address, -ret, why, len);
 	return ret;
 }
 
+/* Is the device a port? What cannot be told is logged and left alone. */
 static bool
-is_region(const struct highway_map *map, uint64_t magic, uint64_t region_id)
-{
-	struct highway_header header;
-
-	memcpy(&header, map->base, sizeof(header));
-	return header.magic == magic && (region_id == 0 || header.region_id == region_id);
-}
-
-/* -ENOENT: it is something else, or its memory cannot be mapped. */
-static int
-look_at(const char *address, struct highway_bar_port *port)
+is_port(const char *address, struct highway_bar_port *port)
 {
 	const struct highway_port_region *region;
-	char why[HIGHWAY_TEXT_LEN];
+	char why[HIGHWAY_TEXT_LEN] = "";
 	struct highway_map map = { 0 };
 	const char *fault = NULL;
-	int ret = map_device(address, &map, why, sizeof(why));
 
-	if (ret != 0) {
-		if (ret != -ENOENT)
+	if (!is_region(address, HIGHWAY_PORT_MAGIC, 0, why, sizeof(why)) ||
+	    map_bar(address, &map, why, sizeof(why)) != 0) {
+		if (why[0] != '\0')
 			HW_LOG(WARNING, "%s", why);
-		return -ENOENT;
-	}
-	if (!is_region(&map, HIGHWAY_PORT_MAGIC, 0)) {
-		highway_unmap(&map);
-		return -ENOENT;
+		return false;
 	}
 	region = map.base;
-	ret = highway_port_region_check(&map, &port->geometry, &fault);
-	if (ret != 0)
+	if (highway_port_region_check(&map, &port->geometry, &fault) != 0)
 		HW_LOG(WARNING, "PCI device %.32s is no port that can be used: %s", address, fault);
 	port->region_id = region->header.region_id;
 	memcpy(port->name, region->name, sizeof(port->name));
 	port->name[sizeof(port->name) - 1] = '\0';
 	highway_unmap(&map);
-	return ret == 0 ? 0 : -ENOENT;
+	return fault == NULL;
 }
 
 void
 highway_bar_each_port(void (*found)(const char *address, const struct highway_bar_port *port,
 				    void *opaque), void *opaque)
 {
-	DIR *devices = opendir(DEVICES);
-	struct dirent *entry;
+	struct dirent **entries = NULL;
+	/* In the order of their addresses, so that DPDK numbers ports as the VM has them. */
+	int i, n = scandir(DEVICES, &entries, NULL, alphasort);
 
-	while (devices != NULL && (entry = readdir(devices)) != NULL) {
+	for (i = 0; i < n; i++) {
+		const char *address = entries[i]->d_name;
 		struct highway_bar_port port;
 
-		if (entry->d_name[0] != '.' && is_ivshmem(entry->d_name) &&
-		    look_at(entry->d_name, &port) == 0)
-			found(entry->d_name, &port, opaque);
+		if (address[0] != '.' && is_ivshmem(address) && is_port(address, &port))
+			found(address, &port, opaque);
+		free(entries[i]);
 	}
-	if (devices != NULL)
-		closedir(devices);
+	free(entries);
 }
 
 struct search {
@@ -188,18 +215,10 @@ highway_bar_map(uint64_t magic, uint64_t region_id, struct highway_map *map, cha
 	struct dirent *entry;
 	int ret = -ENOENT;
 
-	while (devices != NULL && ret != 0 && (entry = readdir(devices)) != NULL) {
-		int mapped;
-
-		if (entry->d_name[0] == '.' || !is_ivshmem(entry->d_name))
-			continue;
-		mapped = map_device(entry->d_name, map, why, len);
-		if (mapped == 0 && is_region(map, magic, region_id))
-			ret = 0;
-		else if (mapped == 0)
-			highway_unmap(map);
-		else if (mapped != -ENOENT)
-			ret = mapped; /* perhaps this one; another may still be it */
+	while (devices != NULL && ret == -ENOENT && (entry = readdir(devices)) != NULL) {
+		if (entry->d_name[0] != '.' && is_ivshmem(entry->d_name) &&
+		    is_region(entry->d_name, magic, region_id, why, len))
+			ret = map_bar(entry->d_name, map, why, len);
 	}
 	if (devices != NULL)
 		closedir(devices);

@@ -34,8 +34,8 @@ int highway_bar_port_named(const char *name, struct highway_bar_port *port);
 /**
  * Map the region of this magic and id.
  *
- * @return 0; -ENOENT if no device has it (yet); -errno, with the reason in `why`, if it is there
- *   and cannot be mapped
+ * @return 0; -ENOENT if no device is seen to have it (yet), with a reason in `why` if some device
+ *   cannot be looked at; -errno, with the reason in `why`, if it is there and cannot be mapped
  */
 int highway_bar_map(uint64_t magic, uint64_t region_id, struct highway_map *map, char *why,
 		    size_t len);
