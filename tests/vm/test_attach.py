@@ -201,3 +201,26 @@ def test_wrong_commands_are_refused_in_one_line(world: VmWorld) -> None:
     assert "is no name" in refused("args", "p2", "--name", "a/b")
     assert "add it with options:dpdk-devargs=net_highway_p2" in refused("args", "p2", "--libvirt")
     assert "is to have no port" in refused("attach", "x", "--qmp", "/run/x", "--control", "/run/y")
+
+
+def test_a_port_that_is_deleted_leaves_its_vm_and_comes_back_with_another_region(
+    world: VmWorld,
+) -> None:
+    """`del-port` and `add-port` in OVS while a VM has the port and a link.
+
+    Steps: delete p1 and wait; add it again; send.
+    Verify: the port's device leaves the guest, and another is plugged for the new region; the same
+    program has the port up again, and a link.
+    """
+    world.ports(2)
+    vm = world.vm(1)
+    guest, _ = world.guest(vm), world.vnf(2)
+    world.add_flow("in_port=1,actions=2")
+    world.bypass_on(guest)
+    world.sandbox.del_port("br0", "p1")
+    becomes(vm.ports, [], "devices in the guest")
+    assert not guest.link_status(0)
+    world.ports(1)
+    becomes(lambda: world.devices(vm, "port"), ["p1"], "the port's device")
+    guest.wait_link_up()
+    world.bypass_on(guest)
