@@ -8,7 +8,7 @@ SETUP = $(or $(PYTHON),$(error python3 >= 3.11 is missing; as root: apt-get inst
 VENV = .venv/bin
 PYTEST = $(VENV)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: setup venv build guest-image demo demo-vm test test-unit test-long lint types check bench-quick bench-switchover bench-soak install uninstall clean
+.PHONY: setup venv build guest-image demo demo-vm test test-unit test-long lint types check bench-quick bench-switchover bench-soak bench-vm install uninstall clean
 
 setup:
 	@$(SETUP) all
@@ -55,6 +55,9 @@ bench-switchover: setup
 
 bench-soak: setup
 	$(VENV)/highway bench soak --json build/bench-soak.json
+
+bench-vm: setup guest-image
+	$(VENV)/highway bench vm --json build/bench-vm.json
 
 install:
 	@$(SETUP) install

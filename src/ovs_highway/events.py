@@ -35,7 +35,7 @@ class Event:
 
     Attributes:
         time: seconds since the epoch (UTC).
-        kind: `path`, `link`, `port`, `vnf`, `policy`, `operator` or `highwayd`.
+        kind: `path`, `link`, `port`, `vnf`, `vm`, `policy`, `operator` or `highwayd`.
         ports: the ports concerned; of a path the sender and the receiver.
         text: what happened and why, for people.
         details: more for programs, such as a path's `state` and `rules`.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from ovs_highway.errors import SandboxError
 from ovs_highway.lab.process import wait_until
-from ovs_highway.lab.vm import QEMU, Vm, guest_files
+from ovs_highway.lab.vm import KERNEL_OPTIONS, QEMU, Vm, guest_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +85,7 @@ class Domain(Vm):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.save_errors()
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -106,7 +107,7 @@ class Domain(Vm):
         ET.SubElement(system, "type", arch="x86_64", machine="pc").text = "hvm"
         for tag, path in zip(("kernel", "initrd"), guest_files(), strict=True):
             ET.SubElement(system, tag).text = str(self._folder / path.name)
-        ET.SubElement(system, "cmdline").text = "console=ttyS0 quiet loglevel=3 panic=1"
+        ET.SubElement(system, "cmdline").text = KERNEL_OPTIONS
         ET.SubElement(ET.SubElement(domain, "features"), "acpi")
         ET.SubElement(domain, "cpu", mode="maximum")
         devices = ET.SubElement(domain, "devices")
@@ -115,7 +116,6 @@ class Domain(Vm):
         ET.SubElement(devices, "memballoon", model="none")
         serials: Sequence[tuple[str, Path]] = [
             *(("unix", line) for line in self._lines),
-            ("file", self.errors),
         ]
         for number, (kind, path) in enumerate(serials):
             serial = ET.SubElement(devices, "serial", type=kind)

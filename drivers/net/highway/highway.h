@@ -50,7 +50,7 @@ extern pthread_mutex_t highway_lock;
 enum highway_idle {
 	HIGHWAY_IDLE_POLL,	/**< never give the core away */
 	HIGHWAY_IDLE_YIELD,	/**< sched_yield() after some empty polls, or when a ring is full */
-	HIGHWAY_IDLE_SLEEP	/**< sleep 20 us after empty polls, yield when a ring is full */
+	HIGHWAY_IDLE_SLEEP	/**< sleep after empty polls, yield when a ring is full */
 };
 
 /** What devargs say. */

@@ -21,7 +21,7 @@
 #include "highway_presence.h"
 
 #define IDLE_POLLS 64		/* empty polls before the core is given away */
-#define IDLE_SLEEP_NS 20000
+#define IDLE_NAPS 32		/* of each length, before longer ones */
 
 static bool
 too_long(const struct highway_port *port, uint64_t *since_tsc)
@@ -319,14 +319,21 @@ drain_links(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool s
 static void
 idle(struct highway_vnf_rxq *rxq)
 {
-	static const struct timespec nap = { .tv_nsec = IDLE_SLEEP_NS };
+	/* Naps cost something too, above all in a VM, whose timers are somebody's work. */
+	static const struct timespec naps[] = {
+		{ .tv_nsec = 20000 }, { .tv_nsec = 200000 }, { .tv_nsec = 1000000 },
+	};
+	uint32_t length;
 
 	if (rxq->empty_polls++ < IDLE_POLLS)
 		return;
 	if (rxq->port->options.idle == HIGHWAY_IDLE_YIELD)
 		sched_yield();
-	else if (rxq->port->options.idle == HIGHWAY_IDLE_SLEEP)
-		nanosleep(&nap, NULL);
+	if (rxq->port->options.idle == HIGHWAY_IDLE_SLEEP) {
+		length = RTE_MIN((rxq->empty_polls - IDLE_POLLS - 1) / IDLE_NAPS,
+				 (uint32_t)RTE_DIM(naps) - 1);
+		nanosleep(&naps[length], NULL);
+	}
 }
 
 uint16_t

@@ -228,7 +228,13 @@ class Sessions:
                 case protocol.LinkAdded(link_id=link_id, status=status, text=text, checked=checked):
                     ok = status is Status.OK
                     if ok and text:
-                        log.info("%s has link %016x: %s", who, link_id, text)
+                        log.info(
+                            "%s has link %016x: %s",
+                            who,
+                            link_id,
+                            text,
+                            extra=about("link", port.name),
+                        )
                     if not ok and limit():
                         log.warning(
                             "%s refused link %016x: %s",

@@ -12,6 +12,7 @@ import click
 from ovs_highway.bench import quick as suite
 from ovs_highway.bench import soak as soaking
 from ovs_highway.bench import switchover as changes
+from ovs_highway.bench import vm as virtual
 from ovs_highway.bench.record import check_writable, write_json
 from ovs_highway.bench.schedule import MIN_ROUNDS
 from ovs_highway.cli.table import print_table
@@ -153,6 +154,48 @@ def soak(path: Path | None, minutes: float, seed: int) -> None:
     if result["violations"]:
         first = result["violations_text"][0]
         raise CommandError(f"{result['violations']} violations; the first: {first}")
+
+
+@bench.command()
+@click.option(
+    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
+)
+@click.option(
+    "--links",
+    type=click.IntRange(min=virtual.MIN_LINKS),
+    default=virtual.MIN_LINKS,
+    show_default=True,
+    help="How often a link is made.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.5, max=600),
+    default=_SECONDS,
+    show_default=True,
+    help="How long each rate is measured.",
+)
+def vm(path: Path | None, links: int, seconds: float) -> None:
+    """How long a link between two virtual machines takes to make, and what it carries.
+
+    Takes a private switch, as 'highway sandbox' does, and two guests of 'make guest-image'.
+    """
+    if os.geteuid() != 0:
+        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
+    if path is not None:
+        check_writable(path)
+    result = virtual.run(
+        links=links,
+        seconds=seconds,
+        rounds=MIN_ROUNDS,
+        tell=lambda text: click.echo(text, err=True),
+    )
+    rows = [[name, found["p50"], found["p99"]] for name, found in result["set_up"].items()]
+    print_table(["set-up of a link", "p50", "p99"], rows)
+    for name, found in result["mpps"].items():
+        click.echo(f"{name}: {found['median']:.3f} Mpps ({result['label']})")
+    if path is not None:
+        write_json(path, result)
+        click.echo(f"raw results: {path}", err=True)
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -157,9 +157,9 @@ class Qemu(Hypervisor):
         """Add the memory and the device; the memory goes again if the device is refused."""
         memory = f"{device}{_MEMORY}"
         backend = {"qom-type": "memory-backend-file", "id": memory, "mem-path": str(path)}
+        driver = {"driver": "ivshmem-plain", "id": str(device), "memdev": memory}
         await self._run("object-add", {**backend, "size": size, "share": True})
         self._reached("memory")
-        driver = {"driver": "ivshmem-plain", "id": str(device), "memdev": memory}
         try:
             await self._run("device_add", {**driver, **({"bus": bus} if bus else {})})
         except VmError:

@@ -17,6 +17,7 @@ from typing import Final
 PROMPT: Final = b"guest# "
 _READ: Final = 65536
 _QUERY: Final = b"\x1b[6n"  # the shell asks the terminal where its cursor is
+_END_OF_INPUT: Final = b"\x04"
 _BEGIN: Final = b"@begin@"
 
 
@@ -29,12 +30,12 @@ def run(path: str, command: str) -> int:
         line.sendall(b"\nset +m; stty -echo\n")
         line.sendall(f"echo @be''gin@; {command}\n".encode())
         seen = b""
-        while _BEGIN not in seen:
+        while b"\n" not in seen.partition(_BEGIN)[2]:
             data = line.recv(_READ)
             if not data:
                 return 1
             seen += data
-        tail = _pass_on(seen.partition(_BEGIN)[2].lstrip(b"\r\n"), b"")
+        tail = _pass_on(seen.partition(_BEGIN)[2].partition(b"\n")[2], b"")
         open_input = True
         while not tail.removesuffix(_QUERY).endswith(PROMPT):
             fds = [line.fileno(), *([0] if open_input else [])]
@@ -42,7 +43,7 @@ def run(path: str, command: str) -> int:
             if 0 in ready:
                 data = os.read(0, _READ)
                 open_input = bool(data)
-                line.sendall(data)
+                line.sendall(data or _END_OF_INPUT)
             if line.fileno() in ready:
                 data = line.recv(_READ)
                 if not data:

@@ -248,7 +248,12 @@ class Traffic(DpdkProgram):
                 )
             self._input += more
         line, _, self._input = self._input.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError as error:
+            raise SandboxError(
+                f"traffic {self.name} answers '{doing}' with {line!r}; see {self.log}"
+            ) from error
         if "error" in answer:
             raise SandboxError(f"traffic {self.name} refuses '{doing}': {answer['error']}")
         return answer

@@ -22,6 +22,7 @@ from ovs_highway import paths
 from ovs_highway.errors import SandboxError, SetupError
 from ovs_highway.lab.process import Process, tail, wait_until
 from ovs_highway.lab.testpmd import PROGRAM, TestPmd
+from ovs_highway.lab.traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,8 +34,10 @@ QEMU: Final = "qemu-system-x86_64"
 BOOT_TIMEOUT: Final = 60.0
 _TRIES: Final = 2
 _SHELL_TIMEOUT: Final = 30.0
-_ERRORS: Final = "/dev/ttyS2"
-_EAL: Final = "-l 0-1 --no-huge -m 48 --no-telemetry"
+_ERRORS: Final = "/tmp/stderr"
+# Without the time-stamp counter as its clock a TCG guest asks an emulated device for the time.
+KERNEL_OPTIONS: Final = "console=ttyS0 quiet loglevel=3 panic=1 tsc=reliable clocksource=tsc"
+_EAL: Final = "--lcores 0@0,1@0 --no-huge -m 48 --no-telemetry"
 
 
 @functools.cache
@@ -68,7 +71,8 @@ class Vm:
     Args:
         options: QEMU's, as `highway vm args` prints them.
         directory: for its logs and the sockets of its two serial lines. What programs in the guest
-            write to standard error goes to a file there, since it would cut into their answers.
+            write to standard error is put there at the end: it would cut into their answers, and
+            a serial line is slow.
         cores: virtual CPUs; at least two are possible, since else TCG leaves out atomics.
         machine: `pc` or `q35`.
 
@@ -83,7 +87,7 @@ class Vm:
         *,
         options: Sequence[str],
         directory: Path,
-        cores: int = 2,
+        cores: int = 1,
         memory: int = 256,
         machine: str = "pc",
         accel: str | None = None,
@@ -107,9 +111,8 @@ class Vm:
                 *("-cpu", "max", "-smp", f"{cores},maxcpus={max(cores, 2)}", "-m", str(memory)),
                 *("-display", "none", "-nic", "none"),
                 *("-kernel", kernel, "-initrd", initramfs),
-                *("-append", "console=ttyS0 quiet loglevel=3 panic=1"),
+                *("-append", KERNEL_OPTIONS),
                 *serial,
-                *("-serial", f"file:{self.errors}"),
                 *options,
             ],
             log=directory / f"{name}.qemu.log",
@@ -141,7 +144,13 @@ class Vm:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.save_errors()
         self._process.stop(grace=3)
+
+    def save_errors(self) -> None:
+        """Put what programs in the guest wrote to standard error into `errors`."""
+        with contextlib.suppress(SandboxError, OSError):
+            self.errors.write_text(self.shell(f"cat {_ERRORS}", timeout=5, check=False))
 
     @property
     def process(self) -> Process:
@@ -247,6 +256,30 @@ def vm_options(sandbox: Sandbox, name: str, *ports: str) -> list[str]:
     return shlex.split(done.stdout)
 
 
+def _in_guest(vm: Vm, devargs: str, words: Sequence[str]) -> list[str]:
+    """Return the command that runs a DPDK program in a guest as if it ran here."""
+    program, *rest = words
+    # Which devices are ports only the guest knows.
+    found = f"$(dpdk-args {devargs})" if devargs else ""
+    return [
+        sys.executable,
+        *("-m", "ovs_highway.lab.console", str(vm.console)),
+        f"{program} {found} {shlex.join(rest)} 2>>{_ERRORS}",
+    ]
+
+
+class GuestTraffic(Traffic):
+    """The program `traffic` in a guest, at all ports that it finds there."""
+
+    def __init__(
+        self, vm: Vm, *, env: Mapping[str, str], devargs: str = "idle=sleep", ports: int = 1
+    ) -> None:
+        super().__init__(vm.name, [""] * ports, env=env)
+        self.command_line = _in_guest(
+            vm, devargs, ["traffic", *shlex.split(_EAL), "--", "--queues=1:1", "--mbufs=8192"]
+        )
+
+
 class GuestTestPmd(TestPmd):
     """A testpmd in a guest, which finds its ports by itself unless `vdevs` names them.
 
@@ -272,13 +305,7 @@ class GuestTestPmd(TestPmd):
         vdev_args = [word for vdev in vdevs for word in ("--vdev", vdev)]
         words = [*shlex.split(_EAL), *vdev_args, *eal_args, "--", "-i", "--no-mlockall"]
         words += [f"--total-num-mbufs={mbufs}", f"--forward-mode={forward}", *app_args]
-        # Which devices are ports only the guest knows.
-        found = f"$(dpdk-args {devargs})" if devargs else ""
-        self.command_line = [
-            sys.executable,
-            *("-m", "ovs_highway.lab.console", str(vm.console)),
-            f"{PROGRAM} {found} {shlex.join(words)} 2>{_ERRORS}",
-        ]
+        self.command_line = _in_guest(vm, devargs, [PROGRAM, *words])
 
     def abandon(self) -> None:
         """Let go of a program that has ended with its guest."""

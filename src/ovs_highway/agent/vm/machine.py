@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -67,14 +68,6 @@ class Host(Protocol):
         """Something changed that links may depend on."""
 
 
-@dataclass(slots=True)
-class _Awaiting:
-    """LINK_ADDs that are sent when the region is plugged."""
-
-    channel: PortChannel
-    message: LinkAdd
-
-
 class Machine:
     """One VM; `run` is its life, as long as its file says the same."""
 
@@ -87,7 +80,7 @@ class Machine:
         self._sessions: dict[str, PortChannel] = {}
         self._names: dict[int, str] = {}
         self._numbers: dict[str, int] = {}
-        self._awaiting: dict[int, list[_Awaiting]] = {}
+        self._told: dict[int, list[PortChannel]] = {}
         self._gone_said: set[int] = set()
         self._prepared: dict[str, int] = {}
         self._followed = False
@@ -162,7 +155,7 @@ class Machine:
                 await self._hypervisor.close()
             # The VNFs' sessions hang on the control channel, which ends if the VM has.
             self._books.clear()
-            self._awaiting.clear()
+            self._told.clear()
             self._wake()
             await asyncio.sleep(_RETRY)
 
@@ -221,8 +214,17 @@ class Machine:
     def unplugged(self, device: DeviceId) -> None:
         """The guest has let go of a device."""
         if self._books.gone(device) is not None:
-            log.info("VM %s: %s unplugged", self.config.name, device)
+            self._tell("unplugged", device)
         self._wake()
+
+    def _tell(self, what: str, device: DeviceId, **details: object) -> None:
+        log.info(
+            "VM %s: %s %s",
+            self.config.name,
+            device,
+            what,
+            extra=about("vm", vm=self.config.name, device=str(device), what=what, **details),
+        )
 
     # The control channel -----------------------------------------------------------------------
 
@@ -311,7 +313,10 @@ class Machine:
     # Devices -----------------------------------------------------------------------------------
 
     def _plug_link(self, message: LinkAdd, link: LinkRegion) -> None:
-        """Plug a link's region in unless it is there, then tell the port of it."""
+        """Plug a link's region in unless it is there, and tell the port of it.
+
+        The guest is told at once: it looks for the device while QEMU still plugs it.
+        """
         name = self._names.get(message.port_id)
         channel = self._sessions.get(name or "")
         if name is None or channel is None:
@@ -327,30 +332,28 @@ class Machine:
             self._host.link_failed(channel, message.link_id, str(error))
             return
         device.users.add(name)
-        if device.state is State.PLUGGED:
-            channel.send(message)
-            return
-        waiting = _Awaiting(channel=channel, message=message)
-        self._awaiting.setdefault(message.link_id, []).append(waiting)
+        channel.send(message)
+        if device.state is not State.PLUGGED:
+            self._told.setdefault(message.link_id, []).append(channel)
 
     async def _plug(self, device: Device, file: RegionFile) -> None:
         problem = ""
+        began = time.monotonic()
         try:
             await self._hypervisor.plug(device.ident, file.path, file.size, device.bus)
             device.state = State.PLUGGED
-            log.info("VM %s: %s plugged", self.config.name, device.ident)
+            self._tell("plugged", device.ident, took_ms=(time.monotonic() - began) * 1000)
         except VmError as error:
             problem = str(error)
             self._books.gone(device.ident)
             if self._limit():
                 log.warning("%s", problem)
-        for one in self._awaiting.pop(device.link_id, []):
-            if problem:
-                self._host.link_failed(one.channel, device.link_id, problem)
-            elif one.channel.closed:
-                device.users.discard(one.channel.name)
-            elif one.channel.name in device.users:
-                one.channel.send(one.message)
+        told = self._told.pop(device.link_id, [])
+        for channel in told if problem else ():
+            # It looks for the device in vain.
+            ident = channel.region_id
+            channel.send(protocol.LinkRemove(port_id=ident, link_id=device.link_id, text=problem))
+            self._host.link_failed(channel, device.link_id, problem)
         self._wake()
 
     async def _unplug(self, device: Device) -> None:
