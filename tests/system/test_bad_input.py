@@ -73,6 +73,8 @@ SWITCH_OPTIONS: Final = {
     "no-name": ("net_highway_,role=switch", "name the device net_highway_<port>"),
     "long-name": (f"net_highway_{'n' * 64},role=switch", "name|long"),
     "port": ("net_highway_x10,role=switch,port=p11", "leave port= out"),
+    "memory": ("net_highway_x11,role=switch,memory=disk", "wrong memory: give auto or shm"),
+    "bar-limit": ("net_highway_x12,role=switch,bar-limit=9", "bar-limit is not for role=switch"),
     "bad-name": ("net_highway_a/b,role=switch", "name the device net_highway_<port>"),
 }
 
@@ -118,6 +120,8 @@ VNF_OPTIONS: Final = {
     "socket": ("net_highway0,port=p1,socket=here", "wrong socket: give an absolute path"),
     "unknown": ("net_highway0,port=p1,speed=9", "known are role, port, socket"),
     "drain": ("net_highway0,port=p1,drain-timeout=60", "give a number from 1 to 9"),
+    "bar-limit": ("net_highway0,port=p1,bar-limit=-1", "give a number from 0 to 1000000"),
+    "memory": ("net_highway0,port=p1,memory=shm", "memory is set at the switch's port"),
     "unordered": ("net_highway0,port=p1,unordered=yes", "wrong unordered: give 0 or 1"),
     "switch-option": ("net_highway0,port=p1,queues=2", "queues is set at the switch's port"),
     "twice": ("net_highway0,port=p1,port=p1", "port stands more than once"),
