@@ -271,7 +271,7 @@ class Log(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortReleased(_RegionMessage):
-    """VNF in a VM: its port's region is not mapped any more; answers PORT_GONE."""
+    """VNF in a VM: its port has nothing mapped any more; answers PORT_GONE, or by itself."""
 
     TYPE: ClassVar[int] = shm.constant("HIGHWAY_MSG_PORT_RELEASED")
 

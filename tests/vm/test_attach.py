@@ -67,8 +67,9 @@ def test_a_running_vm_that_highway_does_not_know_is_attached(world: VmWorld) -> 
     """A VM with sockets of its own choice, which was started without any port.
 
     Steps: `highway vm attach` with its sockets and a port; start testpmd in it; then give it
-    another port, and have testpmd attach that.
-    Verify: both ports come up in the one program, and have links to each other.
+    another port, and have testpmd attach that; in the end have testpmd close it.
+    Verify: both ports come up in the one program, and have a link to each other, until one is
+    closed; the other port goes on.
     """
     world.ports(2)
     folder = world.sandbox.rundir
@@ -98,6 +99,11 @@ def test_a_running_vm_that_highway_does_not_know_is_attached(world: VmWorld) -> 
             return guest.bypassed("rx", 1) > before
 
         eventually(bypassed, "what port 0 sends goes over the bypass to port 1")
+        for command in ("stop", "port stop 1", "port close 1"):
+            guest.command(command)
+        world.no_regions()
+        becomes(lambda: world.devices(vm), [], "links")
+        assert guest.link_status(0)
     finally:
         vms.forget("strange", folder)
 

@@ -205,3 +205,22 @@ def test_a_second_program_in_a_vm_is_told_why_it_has_no_ports(world: VmWorld) ->
     assert "another program of this VM has it" in said, said
     assert guest.link_status(0)
     assert BRIDGE in world.sandbox.vsctl("list-br")
+
+
+def test_a_guest_that_is_locked_down_says_why_it_has_no_port(world: VmWorld) -> None:
+    """A kernel that lets no program map PCI memory, as with secure boot.
+
+    Steps: a guest with `lockdown=integrity`; start testpmd, with the port named so that it looks
+    for it all the time.
+    Verify: the driver says why, once; the program goes on.
+    """
+    world.ports(1)
+    vm = world.vm(1, kernel="lockdown=integrity")
+    said = vm.shell(
+        "(sleep 3; echo quit) | dpdk-testpmd --lcores 0@0,1@0 --no-huge -m 48 --no-telemetry"
+        " --vdev net_highway0,port=p1 -- -i --total-num-mbufs=2048 2>&1",
+        check=False,
+    )
+    assert said.count("this kernel forbids programs to map PCI memory (lockdown)") == 1, said
+    assert "Bye..." in said
+    assert world.devices(vm, "port") == ["p1"]

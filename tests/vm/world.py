@@ -27,7 +27,14 @@ class GuestVnf(GuestTestPmd, Vnf):
 class VmWorld(Scene):
     """Bridge `br0`; VMs with their VNFs, all gone again at the end."""
 
-    def vm(self, number: int, *more: int, options: Sequence[str] = (), machine: str = "pc") -> Vm:
+    def vm(
+        self,
+        number: int,
+        *more: int,
+        options: Sequence[str] = (),
+        machine: str = "pc",
+        kernel: str = "",
+    ) -> Vm:
         """Start the VM `vm<number>`, whose ports are `p<number>` and more if named."""
         name = f"vm{number}"
         self._stack.callback(vms.forget, name, self.sandbox.rundir)
@@ -37,6 +44,7 @@ class VmWorld(Scene):
             options=[*words, *options],
             directory=self.sandbox.rundir,
             machine=machine,
+            kernel=kernel,
             env=self.sandbox.env,
         )
         return self.use(vm)

@@ -139,6 +139,18 @@ map_bar(const char *address, struct highway_map *map, char *why, size_t len)
 	return ret;
 }
 
+/* Once, since ports that are not there yet are looked for again and again. */
+static void
+complain(const char *why)
+{
+	static char last[HIGHWAY_TEXT_LEN];
+
+	if (why[0] == '\0' || strcmp(why, last) == 0)
+		return;
+	snprintf(last, sizeof(last), "%s", why);
+	HW_LOG(WARNING, "%s", why);
+}
+
 /* Is the device a port? What cannot be told is logged and left alone. */
 static bool
 is_port(const char *address, struct highway_bar_port *port)
@@ -150,8 +162,7 @@ is_port(const char *address, struct highway_bar_port *port)
 
 	if (!is_region(address, HIGHWAY_PORT_MAGIC, 0, why, sizeof(why)) ||
 	    map_bar(address, &map, why, sizeof(why)) != 0) {
-		if (why[0] != '\0')
-			HW_LOG(WARNING, "%s", why);
+		complain(why);
 		return false;
 	}
 	region = map.base;

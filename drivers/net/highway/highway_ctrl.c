@@ -267,17 +267,23 @@ port_region(struct highway_port *port, const struct highway_msg_region *msg, int
 	hang_up(port, ret == -ENOENT ? RETRY_MS : RETRY_REFUSED_MS);
 }
 
+/* In a VM nothing is mapped for the port any more: its devices may be unplugged. */
 static void
-port_gone(struct highway_port *port, const struct highway_msg_region *msg)
+tell_released(struct highway_port *port)
 {
-	union highway_msg_body body = { .region = *msg };
+	union highway_msg_body body = { .region = { .region_id = port->conn.region_id } };
 
+	if (port->conn.serial)
+		highway_ctrl_send(port, HIGHWAY_MSG_PORT_RELEASED, &body, -1);
+}
+
+static void
+port_gone(struct highway_port *port)
+{
 	highway_vnf_detach(port);
-	if (!port->conn.serial)
-		return;
-	/* highwayd waits for this before it unplugs the region's device. */
-	highway_ctrl_send(port, HIGHWAY_MSG_PORT_RELEASED, &body, -1);
-	hang_up(port, RETRY_MS);
+	tell_released(port);
+	if (port->conn.serial)
+		hang_up(port, RETRY_MS);
 }
 
 static void
@@ -383,7 +389,7 @@ highway_ctrl_handle(struct highway_port *port, const struct highway_msg *msg, in
 	else if (vnf && msg->type == HIGHWAY_MSG_PORT_REGION)
 		port_region(port, &msg->body.region, fd);
 	else if (vnf && msg->type == HIGHWAY_MSG_PORT_GONE)
-		port_gone(port, &msg->body.region);
+		port_gone(port);
 	else if (vnf && msg->type == HIGHWAY_MSG_LINK_ADD)
 		link_add(port, &msg->body.link, fd);
 	else if (vnf && msg->type == HIGHWAY_MSG_LINK_REMOVE)
@@ -557,6 +563,8 @@ highway_ctrl_add(struct highway_port *port)
 void
 highway_ctrl_remove(struct highway_port *port)
 {
+	/* The channel outlives the port, so its end tells nothing. */
+	tell_released(port);
 	hang_up(port, 0);
 	while (!TAILQ_EMPTY(&port->awaited))
 		forget(port, TAILQ_FIRST(&port->awaited));

@@ -378,7 +378,7 @@ enum highway_msg_type {
 	HIGHWAY_MSG_PURGE = 11,
 	HIGHWAY_MSG_PURGED = 12,	/**< highwayd: done */
 	HIGHWAY_MSG_LOG = 13,		/**< driver: a line for highwayd's log */
-	/** VNF in a VM: the port's region is not mapped any more; answers PORT_GONE */
+	/** VNF in a VM: the port has nothing mapped any more; answers PORT_GONE, or by itself */
 	HIGHWAY_MSG_PORT_RELEASED = 14
 };
 

@@ -45,7 +45,7 @@ class Qemu(Hypervisor):
         self._name = name
         self._socket = socket
         self._client = QMPClient(f"highway-{name}")
-        self._events = EventListener(_EVENTS)
+        self._events: asyncio.Queue[Any] = asyncio.Queue()
         self._serial = ""
 
     async def prepare(self, path: Path) -> None:
@@ -63,8 +63,13 @@ class Qemu(Hypervisor):
                 await self._client.disconnect()
             why = str(error) or "it is silent: is another program connected?"
             raise VmError(f"VM {self._name}: no QEMU answers at {self._socket}: {why}") from error
-        self._events = EventListener(_EVENTS)
-        self._client.register_listener(self._events)
+        self._events = asyncio.Queue()
+        self._client.register_listener(EventListener(_EVENTS, self._queue))
+
+    def _queue(self, event: Any) -> bool:  # noqa: ANN401 - as QMP has it
+        """Take an event, and let the listener forget it: it keeps all that it accepts for ever."""
+        self._events.put_nowait(event)
+        return False
 
     async def follow(self, watcher: Watcher) -> None:
         """Tell what happens until QEMU has ended or closed the connection."""
@@ -75,8 +80,9 @@ class Qemu(Hypervisor):
             pump.cancel()
 
     async def _pump(self, watcher: Watcher) -> None:
-        async for event in self._events:
-            data: Any = event.get("data") or {}
+        while True:
+            event = await self._events.get()
+            data = event.get("data") or {}
             match event["event"]:
                 case "DEVICE_DELETED":
                     device = DeviceId.parse(str(data.get("device", "")))
@@ -175,6 +181,8 @@ class Qemu(Hypervisor):
             await self._run("device_del", {"id": str(device)})
         except VmError as error:
             if "not found" in str(error):
+                with contextlib.suppress(VmError):
+                    await self._run("object-del", {"id": f"{device}{_MEMORY}"})
                 return True
             if "in the process of unplug" not in str(error):
                 raise

@@ -75,6 +75,7 @@ class Vm:
             a serial line is slow.
         cores: virtual CPUs; at least two are possible, since else TCG leaves out atomics.
         machine: `pc` or `q35`.
+        kernel: further options of the guest's kernel.
 
     Raises:
         SetupError: on entering: QEMU or the guest is missing.
@@ -91,11 +92,12 @@ class Vm:
         memory: int = 256,
         machine: str = "pc",
         accel: str | None = None,
+        kernel: str = "",
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self._directory = directory
-        kernel, initramfs = guest_files()
+        image, initramfs = guest_files()
         self.errors = directory / f"{name}.guest.log"
         self._lines = [directory / f"{name}.line{number}" for number in (0, 1)]
         serial = [
@@ -110,8 +112,8 @@ class Vm:
                 *("-accel", "tcg,thread=multi" if kind == "tcg" else kind),
                 *("-cpu", "max", "-smp", f"{cores},maxcpus={max(cores, 2)}", "-m", str(memory)),
                 *("-display", "none", "-nic", "none"),
-                *("-kernel", kernel, "-initrd", initramfs),
-                *("-append", KERNEL_OPTIONS),
+                *("-kernel", image, "-initrd", initramfs),
+                *("-append", f"{KERNEL_OPTIONS} {kernel}"),
                 *serial,
                 *options,
             ],

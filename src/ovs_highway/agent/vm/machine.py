@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RETRY: Final = 0.2
+_RETRY_PORT: Final = 2.0
 _ROUND: Final = 0.1
 
 
@@ -82,6 +83,7 @@ class Machine:
         self._numbers: dict[str, int] = {}
         self._told: dict[int, list[PortChannel]] = {}
         self._gone_said: set[int] = set()
+        self._retry: dict[str, float] = {}
         self._prepared: dict[str, int] = {}
         self._followed = False
         self._program = False
@@ -341,13 +343,16 @@ class Machine:
         began = time.monotonic()
         try:
             await self._hypervisor.plug(device.ident, file.path, file.size, device.bus)
-            device.state = State.PLUGGED
             self._tell("plugged", device.ident, took_ms=(time.monotonic() - began) * 1000)
         except VmError as error:
             problem = str(error)
-            self._books.gone(device.ident)
+            if device.ident.kind is Kind.PORT:
+                self._books.gone(device.ident)
+                self._retry[device.ident.key] = time.monotonic() + _RETRY_PORT
             if self._limit():
                 log.warning("%s", problem)
+        # After a failure too: a hypervisor that did not answer in time may have it all the same.
+        device.state = State.PLUGGED
         told = self._told.pop(device.link_id, [])
         for channel in told if problem else ():
             # It looks for the device in vain.
@@ -398,7 +403,7 @@ class Machine:
         for device in self._books.to_unplug(ids, now):
             self._group.create_task(self._unplug(device), name=f"unplug {device.ident}")
         for name, file in wanted.items():
-            if self._books.port(name) is None:
+            if self._books.port(name) is None and time.monotonic() >= self._retry.get(name, 0):
                 self._plug_port(name, file)
         if self.config.attached or any(self._books):
             self._blockers = None
