@@ -7,20 +7,17 @@ The exit status is 0 if everything it shows holds.
 from __future__ import annotations
 
 import json
-import signal
 import statistics
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
-from ovs_highway.demo import openflow
+from ovs_highway.demo import openflow, program
 from ovs_highway.demo.machines import BOX, BRIDGE, HOPS, IN, OUT, SINK, SOURCE, Machines
-from ovs_highway.demo.screen import Screen
-from ovs_highway.errors import HighwayError
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from ovs_highway.demo.screen import Screen
 
 _SECONDS: Final = 3.0
 _LENGTH: Final = 99
@@ -143,38 +140,20 @@ def _mix(machines: Machines, screen: Screen) -> bool:
     return mixed
 
 
-def main() -> int:
-    """Run the demo; return its exit status."""
-    signal.signal(signal.SIGTERM, _terminate)
-    screen = Screen()
+def show(screen: Screen) -> tuple[str, list[str]]:
+    """Run the demo; return its last line, and what does not hold.
+
+    Raises:
+        HighwayError: something does not do what it should.
+    """
     began = time.monotonic()
-    try:
-        screen.say("starting a private Open vSwitch with DPDK, highwayd and three VMs …")
-        with Machines(screen) as machines:
-            screen.say(f"VMs run with {machines.accelerator}; {IN} and {OUT} are one VNF's")
-            outcome = tell(machines, screen)
-    except HighwayError as error:
-        return _complain(" ".join(str(error).split()))
-    except KeyboardInterrupt:
-        return 130
+    screen.say("starting a private Open vSwitch with DPDK, highwayd and three VMs …")
+    with Machines(screen) as machines:
+        screen.say(f"VMs run with {machines.accelerator}; {IN} and {OUT} are one VNF's")
+        outcome = tell(machines, screen)
     screen.say(f"that took {time.monotonic() - began:.0f} s")
-    problems = outcome.problems()
-    if problems:
-        _complain("; ".join(problems))
-    sys.stdout.flush()
-    print(json.dumps(asdict(outcome)), flush=True)
-    return 1 if problems else 0
-
-
-def _complain(message: str) -> int:
-    sys.stdout.flush()
-    print(f"demo: {message}", file=sys.stderr, flush=True)
-    return 1
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
+    return json.dumps(asdict(outcome)), outcome.problems()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.run(show))
