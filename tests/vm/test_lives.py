@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -252,3 +253,30 @@ def test_when_slots_are_used_up_a_link_is_off_with_that_reason(world: VmWorld) -
     assert len(world.devices(vm)) == 2
     world.trust(2, "nobody")
     world.bypass_on(guest)
+
+
+def test_half_a_message_damages_no_other(world: VmWorld) -> None:
+    """What an earlier program or an earlier highwayd has left in the channel.
+
+    Steps: before the guest's program starts, write half a message from the guest; while highwayd
+    is away, write half a message from the host, and noise.
+    Verify: each time the port and the link come up.
+    """
+    world.ports(2)
+    vm = world.vm(1)
+    vm.shell("(printf HWYM; head -c 100 /dev/urandom) > /dev/vport0p1")
+    guest, process = world.guest(vm), world.vnf(2)
+    world.add_flow("in_port=1,actions=2")
+    world.add_flow("in_port=2,actions=1")
+    world.bypass_on(guest, process)
+    world.sandbox.stop_highwayd()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect(str(world.sandbox.rundir / "vms/vm1/control"))
+        sock.sendall(b"HWYM" + bytes(range(100)) + b"HWYM" + bytes(300) + b"HW")
+    world.sandbox.start_highwayd()
+    eventually(lambda: world.vms()["vm1"]["program"], "highwayd hears of the program")
+    world.trust(1, "nobody")
+    world.is_unplugged(vm)
+    world.trust(1, "sandbox")
+    world.bypass_on(guest, process)
+    arrives(guest, process)
