@@ -7,6 +7,7 @@ port closed.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import struct
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from tests.system.frame_pipe import Send
 from tests.system.scene import BRIDGE, Count, PortCount, eventually
 
 from ovs_highway import paths, unixctl
+from ovs_highway.agent import control
 from ovs_highway.agent.purge import PURGE
 from ovs_highway.lab.process import wait_until
 from ovs_highway.region import LinkRegion, open_links
@@ -113,9 +115,11 @@ class Runner:
         return unixctl.call(self._control, method, *arguments, timeout=PATIENCE)
 
     def purge(self) -> None:
-        """Have OVS forget its datapath flows, without a revalidator that counts one twice."""
-        for method in PURGE:
-            self.appctl(method)
+        """Have OVS forget its datapath flows, without a revalidator that counts one twice.
+
+        In one write, as highwayd does: else its resume could come between our pause and purge.
+        """
+        asyncio.run(control.calls(self._control, *PURGE))
 
     def trace(self, port: int, frame: bytes) -> str:
         """Return OVS's own account of what it does with a frame."""
