@@ -244,7 +244,8 @@ map_region(const struct highway_port *port, int fd, uint64_t magic, uint64_t reg
 		return highway_bar_map(magic, region_id, map, why, len);
 	ret = highway_map_fd(map, fd, size);
 	if (ret != 0)
-		snprintf(why, len, "cannot map the region: %s", strerror(-ret));
+		snprintf(why, len, "cannot map the %s's region: %s",
+			 magic == HIGHWAY_PORT_MAGIC ? "port" : "link", strerror(-ret));
 	return ret;
 }
 
