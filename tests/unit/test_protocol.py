@@ -30,6 +30,7 @@ MESSAGES: list[Message] = [
     protocol.Purge(token=11),
     protocol.Purged(token=11),
     protocol.Log(level=4, text="hm"),
+    protocol.PortReleased(port_id=5, region_id=5),
 ]
 
 _VALUES: dict[str, st.SearchStrategy[Any]] = {

@@ -84,6 +84,8 @@ class Machine:
         self._told: dict[int, list[PortChannel]] = {}
         self._gone_said: set[int] = set()
         self._retry: dict[str, float] = {}
+        self._serving: set[asyncio.Task[None]] = set()
+        self._retired = False
         self._prepared: dict[str, int] = {}
         self._followed = False
         self._program = False
@@ -104,6 +106,13 @@ class Machine:
             self._channel.close()
             with contextlib.suppress(Exception):
                 await self._hypervisor.close()
+
+    async def retire(self) -> None:
+        """Let go of the VM's ports before `run` is cancelled, for the VM is looked after no more."""
+        self._retired = True
+        self._close_sessions()
+        if self._serving:
+            await asyncio.wait(self._serving)
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the VM, for people."""
@@ -266,6 +275,8 @@ class Machine:
         """A port of this VM is there, as far as the guest says the truth."""
         file = self._host.port_file(hello.name)
         self._program = True
+        if self._retired:
+            return
         if hello.name not in self.config.ports or file is None:
             what = "has no such port" if file is not None else "is to have it, but it is not there"
             text = f"VM {self.config.name} {what}: {hello.name}"
@@ -294,7 +305,9 @@ class Machine:
         self._numbers[hello.name] = self._numbers.get(hello.name, 0) + 1
         channel = PortChannel(hello, self._channel.send, self._plug_link)
         self._sessions[hello.name] = channel
-        self._group.create_task(self._serve(channel), name=f"VNF at {hello.name}")
+        task = self._group.create_task(self._serve(channel), name=f"VNF at {hello.name}")
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         self._wake()
 
     def _answer(self, hello: Hello, status: Status, text: str) -> None:

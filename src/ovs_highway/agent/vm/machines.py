@@ -56,6 +56,7 @@ class Machines:
             if config is not None and _same_place(config, machine.config):
                 machine.config = config
                 continue
+            await machine.retire()
             task.cancel()
             await asyncio.wait([task])
             del self._running[name]
