@@ -108,7 +108,7 @@ class Machine:
                 await self._hypervisor.close()
 
     async def retire(self) -> None:
-        """Let go of the VM's ports before `run` is cancelled, for the VM is looked after no more."""
+        """Let go of the ports, before `run` is cancelled since the VM is looked after no more."""
         self._retired = True
         self._close_sessions()
         if self._serving:
