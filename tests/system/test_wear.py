@@ -81,22 +81,25 @@ def test_ports_come_and_go(world: World, cycles: int) -> None:
     """A port is deleted and added again, with its VNF and under traffic.
 
     Steps: some cycles to warm up; then `cycles` of them: p2 is deleted, and added again; its VNF
-    attaches and p1 uses the bypass.
+    attaches and p1 uses the bypass. By turns the port is back at once, with its region, and after
+    its region is gone, with another one.
     Verify: bystanders lose nothing; memory, descriptors and huge pages are flat.
     """
     sandbox = world.scene.sandbox
 
-    def cycle() -> None:
+    def cycle(number: int) -> None:
         sandbox.del_port(BRIDGE, "p2")
+        if number % 2:
+            eventually(lambda: not world.scene.region_files("port-p2"), "p2's region is gone")
         sandbox.add_port(BRIDGE, "p2", 2)
         world.receiver.wait_link_up()
         world.use_bypass()
 
-    for _ in range(WARM_UP):
-        cycle()
+    for number in range(WARM_UP):
+        cycle(number)
     before = Usage.now(sandbox)
-    for _ in range(cycles):
-        cycle()
+    for number in range(cycles):
+        cycle(number)
     world.works()
     assert world.bystanders_verdict().faults == {}
     flat(sandbox, before)
