@@ -106,6 +106,11 @@ class Machines:
         """Show and run a `highway` command, with what it prints."""
         self._screen.command(" ".join(["highway", *words]), highway(self.sandbox, *words))
 
+    def revalidate(self) -> None:
+        """Wait until no flow of OVS's datapath follows rules that are gone."""
+        for _ in range(2):  # the first may end a round that was under way
+            self.sandbox.appctl("revalidator/wait")
+
     # what is seen ------------------------------------------------------------------------------
 
     def sent(self, port: str) -> int:

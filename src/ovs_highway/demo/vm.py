@@ -124,6 +124,7 @@ def tell(machines: Machines, screen: Screen) -> Outcome:
 def _mix(machines: Machines, screen: Screen) -> bool:
     before = machines.sent(SOURCE)
     machines.ofctl("add-flow", BRIDGE, f"in_port={SOURCE},actions=output:{BOX}")
+    machines.revalidate()
     machines.source.start()
     machines.await_bypass(SOURCE, BOX)
     screen.watch(BOX, 1.0, lambda: machines.received(BOX))
