@@ -18,7 +18,6 @@ from ovs_highway.lab.process import wait_until
 from ovs_highway.lab.vm import KERNEL_OPTIONS, QEMU, Vm, guest_files
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import TracebackType
 
 URI: Final = "qemu:///system"
@@ -37,13 +36,13 @@ def virsh(*words: str, check: bool = True) -> str:
 def start_daemons() -> list[subprocess.Popen[bytes]]:
     """Start the daemons that do not run; return those, which are the caller's to end."""
     started = []
-    if subprocess.run(["virsh", "-q", "-c", URI, "list"], capture_output=True).returncode != 0:
+    if not _answers():
         for name in DAEMONS:
             program = shutil.which(name, path="/usr/sbin:/sbin:/usr/bin")
             if program is None:
                 raise SandboxError(f"{name} is missing; run 'make guest-image' as root")
             started.append(subprocess.Popen([program], stderr=subprocess.DEVNULL))
-    if not wait_until(lambda: virsh("list", check=False) != "" or _answers(), 20):
+    if not wait_until(_answers, 20):
         raise SandboxError("libvirt does not answer")
     return started
 
@@ -114,14 +113,9 @@ class Domain(Vm):
         ET.SubElement(devices, "emulator").text = shutil.which(QEMU)
         ET.SubElement(devices, "controller", type="usb", model="none")
         ET.SubElement(devices, "memballoon", model="none")
-        serials: Sequence[tuple[str, Path]] = [
-            *(("unix", line) for line in self._lines),
-        ]
-        for number, (kind, path) in enumerate(serials):
-            serial = ET.SubElement(devices, "serial", type=kind)
-            source = ET.SubElement(serial, "source", path=str(path))
-            if kind == "unix":
-                source.set("mode", "bind")
+        for number, path in enumerate(self._lines):
+            serial = ET.SubElement(devices, "serial", type="unix")
+            ET.SubElement(serial, "source", path=str(path), mode="bind")
             ET.SubElement(serial, "target", port=str(number))
         devices.extend(ET.fromstring(f"<devices>{self._devices}</devices>"))
         return ET.tostring(domain, encoding="unicode")

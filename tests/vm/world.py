@@ -57,7 +57,6 @@ class VmWorld(Scene):
         vdevs: Sequence[str] = (),
         app_args: Sequence[str] = (),
         ports: int = 1,
-        eal_args: Sequence[str] = (),
     ) -> GuestVnf:
         """Start a testpmd in a VM that receives at the ports it finds."""
         vnf = GuestVnf(
@@ -67,7 +66,6 @@ class VmWorld(Scene):
             vdevs=vdevs,
             forward="rxonly",
             app_args=app_args,
-            eal_args=eal_args,
         )
         vnf.launch()
         self._stack.callback(vnf.close)

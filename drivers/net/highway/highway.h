@@ -477,7 +477,7 @@ void highway_vnf_stop(struct highway_port *port);
 void highway_vnf_admin_changed(struct highway_port *port);
 void highway_vnf_update_link(struct highway_port *port);
 void highway_vnf_tick(struct highway_port *port);
-bool highway_vnf_has_link(const struct highway_port *port, uint64_t link_id);
+struct highway_link *highway_vnf_find_link(const struct highway_port *port, uint64_t link_id);
 int highway_vnf_link_add(struct highway_port *port, struct highway_map *map,
 			 const struct highway_msg_link *msg, char *why, size_t len);
 void highway_vnf_link_remove(struct highway_port *port, uint64_t link_id);

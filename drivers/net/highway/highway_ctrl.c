@@ -107,14 +107,10 @@ highway_ctrl_link_reply(struct highway_port *port, enum highway_msg_type type, u
 	union highway_msg_body body = {
 		.link = { .link_id = link_id, .peer_id = peer_id, .status = status },
 	};
-	uint32_t slot;
+	const struct highway_link *link = highway_vnf_find_link(port, link_id);
 
-	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
-		const struct highway_link *link = port->links[slot];
-
-		if (link != NULL && link->geometry.link_id == link_id && link->checked)
-			body.link.flags = HIGHWAY_LINK_CHECKED;
-	}
+	if (link != NULL && link->checked)
+		body.link.flags = HIGHWAY_LINK_CHECKED;
 	snprintf(body.link.text, sizeof(body.link.text), "%s", text);
 	highway_ctrl_send(port, type, &body, -1);
 }
@@ -305,7 +301,7 @@ try_link(struct highway_port *port, const struct highway_msg_link *msg, int fd, 
 	struct highway_map map = { 0 };
 	int ret;
 
-	if (highway_vnf_has_link(port, msg->link_id))
+	if (highway_vnf_find_link(port, msg->link_id) != NULL)
 		return 0;
 	ret = map_region(port, fd, HIGHWAY_LINK_MAGIC, msg->link_id, msg->size, &map, why, len);
 	return ret == 0 ? highway_vnf_link_add(port, &map, msg, why, len) : ret;

@@ -132,16 +132,17 @@ free_slot(const struct highway_port *port)
 	return -ENOSPC;
 }
 
-bool
-highway_vnf_has_link(const struct highway_port *port, uint64_t link_id)
+/** The link of this id, NULL if the port does not have it. */
+struct highway_link *
+highway_vnf_find_link(const struct highway_port *port, uint64_t link_id)
 {
 	uint32_t slot;
 
 	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
 		if (port->links[slot] != NULL && port->links[slot]->geometry.link_id == link_id)
-			return true;
+			return port->links[slot];
 	}
-	return false;
+	return NULL;
 }
 
 /*
@@ -278,17 +279,13 @@ begin_leaving(struct highway_port *port, struct highway_link *link, const char *
 void
 highway_vnf_link_remove(struct highway_port *port, uint64_t link_id)
 {
-	uint32_t slot;
+	struct highway_link *link = highway_vnf_find_link(port, link_id);
 
-	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
-		struct highway_link *link = port->links[slot];
-
-		if (link != NULL && link->geometry.link_id == link_id) {
-			begin_leaving(port, link, "highwayd takes it back");
-			return;
-		}
-	}
-	highway_ctrl_link_reply(port, HIGHWAY_MSG_LINK_REMOVED, link_id, 0, HIGHWAY_STATUS_OK, "");
+	if (link != NULL)
+		begin_leaving(port, link, "highwayd takes it back");
+	else
+		highway_ctrl_link_reply(port, HIGHWAY_MSG_LINK_REMOVED, link_id, 0,
+					HIGHWAY_STATUS_OK, "");
 }
 
 /* Is everything received at this end that the other will ever have sent, and at the other too? */

@@ -27,6 +27,21 @@ _RATE: Final = 4000.0
 _BURST: Final = 8000.0
 
 
+class Pace:
+    """Slows down what comes faster than 4,000 messages a second, for long."""
+
+    def __init__(self) -> None:
+        self._tokens, self._filled = _BURST, time.monotonic()
+
+    async def keep(self) -> None:
+        """Account for one message; wait if there were too many."""
+        now = time.monotonic()
+        self._tokens = min(_BURST, self._tokens + (now - self._filled) * _RATE) - 1
+        self._filled = now
+        if self._tokens < 0:
+            await asyncio.sleep(-self._tokens / _RATE)
+
+
 class VnfChannel(Protocol):
     """What a VNF's session needs of its connection, whatever that is made of.
 
@@ -78,7 +93,7 @@ class Channel:
         self._outbox: deque[tuple[bytes, int | None]] = deque()
         self._readable: asyncio.Future[None] | None = None
         self._sequence = 0
-        self._tokens, self._filled = _BURST, time.monotonic()
+        self._pace = Pace()
         self.fds: list[int] = []
         self.closed = False
         raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -92,7 +107,7 @@ class Channel:
         """
         while not self.closed:
             if self._inbox:
-                await self._slow_down()
+                await self._pace.keep()
                 return self._inbox.popleft()
             try:
                 data = self._read()
@@ -132,13 +147,6 @@ class Channel:
     def _wake(self) -> None:
         if self._readable is not None and not self._readable.done():
             self._readable.set_result(None)
-
-    async def _slow_down(self) -> None:
-        now = time.monotonic()
-        self._tokens = min(_BURST, self._tokens + (now - self._filled) * _RATE) - 1
-        self._filled = now
-        if self._tokens < 0:
-            await asyncio.sleep(-self._tokens / _RATE)
 
     def send(self, message: Message, *, fd: int | None = None) -> None:
         """Queue a message, with a file descriptor if there is one; a closed channel drops it."""

@@ -277,13 +277,8 @@ class Ports(Mapping[str, Port]):
                 found.append(port)
         return found
 
-    def file_of(self, port: Port) -> Path | None:
-        """Return the file of a port's region, None if it has none any more."""
-        files = region.region_paths(self.tag, "port").get(port.name, [])
-        return next((path for path in files if port.region.is_file(path)), None)
-
     def _unlink(self, port: Port) -> None:
-        if (path := self.file_of(port)) is not None:
+        if (path := region.file_of(port.region)) is not None:
             region.unlink_region(path)
         log.info("port %s: deleted", port.name, extra=about("port", port.name))
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ovs_highway.region import PortRegion
-
 _POLL: Final = 0.1
 _ATTACH: Final = 15.0
 _DETACH: Final = 30.0
@@ -98,12 +96,12 @@ def qemu_options(config: VmConfig, ports: list[tuple[str, Path, int]]) -> list[s
 
 
 def _file(source: Source, port: str) -> Path:
-    known: PortRegion = source.port(port)
-    files = region.region_paths(paths.region_tag(source.rundir), "port").get(port, [])
-    for path in files:
-        if known.is_file(path):
-            return path
-    raise CommandError(f"the region of port {port} has no file any more; delete and add the port")
+    path = region.file_of(source.port(port))
+    if path is None:
+        raise CommandError(
+            f"the region of port {port} has no file any more; delete and add the port"
+        )
+    return path
 
 
 def _free(config: VmConfig, rundir: Path | None) -> None:

@@ -45,7 +45,6 @@ class Machines:
         self.sandbox = Sandbox(other_config={"pmd-maxsleep": str(_SLEEP_US)})
         self.accelerator = accelerator()
         self._vnfs: dict[str, tuple[TestPmd, int]] = {}
-        self.vms: dict[str, Vm] = {}
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -77,7 +76,7 @@ class Machines:
                 accel=self.accelerator,
                 env=env,
             )
-            self.vms[name] = stack.enter_context(vm)
+            stack.enter_context(vm)
             vnf: TestPmd = GuestTestPmd(vm, devargs="idle=sleep", forward=forward, env=env)
             stack.enter_context(vnf)
             for number, port in enumerate(ports):

@@ -96,7 +96,6 @@ class Vm:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
-        self._directory = directory
         image, initramfs = guest_files()
         self.errors = directory / f"{name}.guest.log"
         self._lines = [directory / f"{name}.line{number}" for number in (0, 1)]
@@ -287,7 +286,6 @@ class GuestTestPmd(TestPmd):
 
     Args:
         devargs: for the ports that it finds, such as `idle=yield`; those are then the only ones.
-        eal_args: further options of EAL.
     """
 
     def __init__(
@@ -299,13 +297,12 @@ class GuestTestPmd(TestPmd):
         devargs: str = "",
         forward: str = "io",
         mbufs: int = 8192,
-        eal_args: Sequence[str] = (),
         app_args: Sequence[str] = (),
     ) -> None:
         super().__init__(vm.name, vdevs=vdevs, env=env)
         self._vm = vm
         vdev_args = [word for vdev in vdevs for word in ("--vdev", vdev)]
-        words = [*shlex.split(_EAL), *vdev_args, *eal_args, "--", "-i", "--no-mlockall"]
+        words = [*shlex.split(_EAL), *vdev_args, "--", "-i", "--no-mlockall"]
         words += [f"--total-num-mbufs={mbufs}", f"--forward-mode={forward}", *app_args]
         self.command_line = _in_guest(vm, devargs, [PROGRAM, *words])
 

@@ -7,11 +7,16 @@ private copy; all later reads are bounded by that copy. A region is mapped, neve
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ovs_highway.errors import RegionError
 from ovs_highway.region._alone import go_on_alone, stop_alone
 from ovs_highway.region._files import SHM_DIR, region_dirs, region_name, region_paths, unlink_region
 from ovs_highway.region._link import LinkEnd, LinkRegion
 from ovs_highway.region._port import Gate, PortRegion, Rule, SwitchState, VnfState
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "SHM_DIR",
@@ -22,6 +27,7 @@ __all__ = [
     "Rule",
     "SwitchState",
     "VnfState",
+    "file_of",
     "go_on_alone",
     "open_links",
     "open_ports",
@@ -31,6 +37,12 @@ __all__ = [
     "stop_alone",
     "unlink_region",
 ]
+
+
+def file_of(port: PortRegion) -> Path | None:
+    """Return the file of a port's region, None if it has none any more."""
+    files = region_paths(port.tag, "port").get(port.name, [])
+    return next((path for path in files if port.is_file(path)), None)
 
 
 def open_ports(tag: str, *, writable: bool = False) -> tuple[dict[str, PortRegion], list[str]]:

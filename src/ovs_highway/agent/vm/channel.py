@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ovs_highway import protocol
+from ovs_highway.agent.channel import Pace
 from ovs_highway.errors import VmError
 from ovs_highway.shm import Status
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ovs_highway.region import LinkRegion
 
 _READ: Final = 65536
-_RATE: Final = 4000.0
-_BURST: Final = 8000.0
 _MAX_WAITING: Final = 4096
 _MAX_UNSENT: Final = 1 << 20
 
@@ -98,7 +96,7 @@ class VmChannel:
         self._name = name
         self._writer: asyncio.StreamWriter | None = None
         self._sequence = 0
-        self._tokens, self._filled = _BURST, time.monotonic()
+        self._pace = Pace()
 
     async def run(self, path: str, take: Callable[[Message], None]) -> None:
         """Connect to a socket and take messages until it is closed.
@@ -117,20 +115,13 @@ class VmChannel:
             self.send(protocol.Welcome(status=Status.LATER, text="highwayd is new here"))
             while data := await reader.read(_READ):
                 for message in decoder.feed(data):
-                    await self._slow_down()
+                    await self._pace.keep()
                     take(message)
         except OSError:
             pass
         finally:
             self._writer = None
             writer.close()
-
-    async def _slow_down(self) -> None:
-        now = time.monotonic()
-        self._tokens = min(_BURST, self._tokens + (now - self._filled) * _RATE) - 1
-        self._filled = now
-        if self._tokens < 0:
-            await asyncio.sleep(-self._tokens / _RATE)
 
     def send(self, message: Message) -> None:
         """Send a message; a guest that does not read loses what comes, and is greeted anew."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ovs_highway import region
 from ovs_highway.agent.vm.machine import Host, RegionFile
 
 if TYPE_CHECKING:
@@ -36,10 +37,17 @@ class VmHost(Host):
         """Serve the VNF at a port for its life."""
         await self._serve(name, channel)
 
-    def port_file(self, name: str) -> RegionFile | None:
-        """Return the region of a port, None if there is no such port now."""
+    def port_id(self, name: str) -> int | None:
+        """Return the id of a port's region, None if there is no such port now."""
         port = self._ports.get(name)
-        if port is None or port.deleted or (path := self._ports.file_of(port)) is None:
+        if port is None or port.deleted or not port.region.linked:
+            return None
+        return port.region.region_id
+
+    def port_file(self, name: str) -> RegionFile | None:
+        """Return the same region as a file, which takes a look into all places of regions."""
+        port = self._ports.get(name)
+        if port is None or port.deleted or (path := region.file_of(port.region)) is None:
             return None
         return RegionFile(region_id=port.region.region_id, path=path, size=port.region.size)
 

@@ -53,8 +53,11 @@ class Host(Protocol):
     async def serve(self, name: str, channel: PortChannel) -> None:
         """Serve the VNF at a port for its life."""
 
+    def port_id(self, name: str) -> int | None:
+        """Return the id of a port's region, None if there is no such port now."""
+
     def port_file(self, name: str) -> RegionFile | None:
-        """Return the region of a port, None if there is no such port now."""
+        """Return the same region as a file, which takes a look into all places of regions."""
 
     def link_ids(self) -> Collection[int]:
         """Return the links that are not over yet."""
@@ -173,8 +176,10 @@ class Machine:
     async def _prepare(self) -> None:
         """Have the VM able to open its ports' regions when it is started."""
         for name in self.config.ports:
-            file = self._host.port_file(name)
-            if file is not None and self._prepared.get(name) != file.region_id:
+            region_id = self._host.port_id(name)
+            if region_id is None or self._prepared.get(name) == region_id:
+                continue
+            if (file := self._host.port_file(name)) is not None:
                 await self._hypervisor.prepare(file.path)
                 self._prepared[name] = file.region_id
 
@@ -273,14 +278,19 @@ class Machine:
 
     def _greeted(self, hello: Hello) -> None:
         """A port of this VM is there, as far as the guest says the truth."""
-        file = self._host.port_file(hello.name)
+        region_id = self._host.port_id(hello.name)
         self._program = True
         if self._retired:
             return
-        if hello.name not in self.config.ports or file is None:
-            what = "has no such port" if file is not None else "is to have it, but it is not there"
+        if hello.name not in self.config.ports or region_id is None:
+            what = (
+                "has no such port"
+                if region_id is not None
+                else "is to have it, but it is not there"
+            )
             text = f"VM {self.config.name} {what}: {hello.name}"
-            self._answer(hello, Status.LATER, text)
+            answer = protocol.Welcome(port_id=hello.port_id, status=Status.LATER, text=text)
+            self._channel.send(answer)
             return
         self._names = {ident: name for ident, name in self._names.items() if name != hello.name}
         self._names[hello.port_id] = hello.name
@@ -288,7 +298,7 @@ class Machine:
         if device is not None:
             device.region_id = hello.port_id
             device.users.add(hello.name)
-        if hello.port_id != file.region_id or not self.config.attached:
+        if hello.port_id != region_id or not self.config.attached:
             gone = protocol.PortGone(port_id=hello.port_id, region_id=hello.port_id)
             self._channel.send(gone)
             return
@@ -309,9 +319,6 @@ class Machine:
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
         self._wake()
-
-    def _answer(self, hello: Hello, status: Status, text: str) -> None:
-        self._channel.send(protocol.Welcome(port_id=hello.port_id, status=status, text=text))
 
     async def _serve(self, channel: PortChannel) -> None:
         try:
@@ -397,8 +404,8 @@ class Machine:
                 self._round(now())
 
     def _round(self, now: float) -> None:
-        files = {name: self._host.port_file(name) for name in self.config.ports}
-        wanted = {name: file for name, file in files.items() if file is not None}
+        ids = {name: self._host.port_id(name) for name in self.config.ports}
+        wanted = {name: ident for name, ident in ids.items() if ident is not None}
         if not self.config.attached:
             wanted = {}
         numbers = {name: self._numbers[name] for name in self._sessions}
@@ -412,12 +419,11 @@ class Machine:
                 ident = channel.region_id
                 channel.send(protocol.PortGone(port_id=ident, region_id=ident))
         self._gone_said &= {id(channel) for channel in self._sessions.values()}
-        ids = {name: file.region_id for name, file in wanted.items()}
-        for device in self._books.to_unplug(ids, now):
+        for device in self._books.to_unplug(wanted, now):
             self._group.create_task(self._unplug(device), name=f"unplug {device.ident}")
-        for name, file in wanted.items():
+        for name in wanted:
             if self._books.port(name) is None and time.monotonic() >= self._retry.get(name, 0):
-                self._plug_port(name, file)
+                self._plug_port(name)
         if self.config.attached or any(self._books):
             self._blockers = None
         elif self._blockers is None:
@@ -429,15 +435,17 @@ class Machine:
         with contextlib.suppress(VmError):
             self._blockers = await self._hypervisor.migration_blockers()
 
-    def _to_take_back(self, name: str, channel: PortChannel, wanted: dict[str, RegionFile]) -> bool:
+    def _to_take_back(self, name: str, channel: PortChannel, wanted: dict[str, int]) -> bool:
         """Tell whether a port's region has to go, its links having gone."""
         if id(channel) in self._gone_said or any(
             one.link_id and name in one.users for one in self._books
         ):
             return False
-        return name not in wanted or wanted[name].region_id != channel.region_id
+        return wanted.get(name) != channel.region_id
 
-    def _plug_port(self, name: str, file: RegionFile) -> None:
+    def _plug_port(self, name: str) -> None:
+        if (file := self._host.port_file(name)) is None:
+            return
         ident = DeviceId.fresh(Kind.PORT, name)
         try:
             device = self._books.book(ident, file.size, region_id=file.region_id)

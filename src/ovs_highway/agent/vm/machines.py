@@ -95,11 +95,6 @@ class Machines:
         """Return what is known of all VMs, for people."""
         return [machine.describe() for _, (machine, _) in sorted(self._running.items())]
 
-    def get(self, name: str) -> Machine | None:
-        """Return one VM."""
-        found = self._running.get(name)
-        return None if found is None else found[0]
-
 
 def _same_place(one: VmConfig, other: VmConfig) -> bool:
     return (one.control, one.qmp, one.domain, one.uri) == (
