@@ -325,8 +325,11 @@ def test_in_fail_mode_standalone_the_bypass_outlives_the_lease(scene: Scene) -> 
     with traffic(scene, "udp=1000") as program:
         uses(program, "bypass")
         vsctl("set", "Open_vSwitch", ".", "external_ids:highway-fail-mode=standalone")
-        region = scene.region(1)
-        eventually(lambda: region.gate().standalone, "highwayd has read it")
+        regions = [scene.region(number) for number in (1, 2)]
+        eventually(
+            lambda: all(region.gate().standalone for region in regions),
+            "highwayd has written it for both ports",
+        )
         scene.sandbox.kill_highwayd()
         normal = program.xstats(0)["tx_normal_packets"]
         time.sleep(LEASE + 2)
