@@ -40,7 +40,7 @@ class Slice:
         Raises:
             ValueError: it has no such bits.
         """
-        if not (0 <= start and 0 < width and start + width <= self.width):
+        if start < 0 or width <= 0 or start + width > self.width:
             raise ValueError(f"{self.name} has no bits {start} to {start + width - 1}")
         if width == self.width:
             return self
@@ -113,9 +113,7 @@ def _lay_out() -> dict[str, Slice]:
     for number in range(8):
         found[f"xreg{number}"] = Slice(f"xreg{number}", found[f"reg{2 * number + 1}"].offset, 64)
     for number in range(4):
-        found[f"xxreg{number}"] = Slice(
-            f"xxreg{number}", found[f"reg{4 * number + 3}"].offset, 128
-        )
+        found[f"xxreg{number}"] = Slice(f"xxreg{number}", found[f"reg{4 * number + 3}"].offset, 128)
     for name, (whole, start, width) in {
         "vlan_vid": ("vlan_tci", 0, 13),  # with the bit that says that there is a tag
         "vlan_pcp": ("vlan_tci", 13, 3),

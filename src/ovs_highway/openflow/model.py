@@ -9,9 +9,10 @@ carried out: meter, apply (its actions in line), clear, write, metadata, goto.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ovs_highway.openflow.fields import Slice
+if TYPE_CHECKING:
+    from ovs_highway.openflow.fields import Slice
 
 # Reserved ports, OpenFlow 1.1+ numbers (OpenFlow 1.5.1, 7.2.1.2).
 MAX_PORT: Final = 0xFFFFFF00
