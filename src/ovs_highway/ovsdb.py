@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEVARGS_PREFIX: Final = "net_highway_"
+_NETWORK: Final = ("tcp:", "ssl:")
 
 
 def _optional(kind: str) -> dict[str, Any]:
@@ -57,6 +58,7 @@ _MIRROR: Final[dict[str, Any]] = {
 }
 _COLUMNS: Final[dict[str, dict[str, Any]]] = {
     "Open_vSwitch": {
+        "manager_options": _rows("Manager"),
         "other_config": _STRINGS,
         "external_ids": _STRINGS,
         "next_cfg": "integer",
@@ -67,9 +69,28 @@ _COLUMNS: Final[dict[str, dict[str, Any]]] = {
         "ports": _rows("Port"),
         "mirrors": _rows("Mirror"),
         "netflow": _optional("uuid"),
+        "sflow": _optional("uuid"),
+        "ipfix": _optional("uuid"),
+        "controller": _rows("Controller"),
+        "fail_mode": _optional("string"),
+        "protocols": _many("string"),
+        "stp_enable": "boolean",
+        "rstp_enable": "boolean",
+        "other_config": _STRINGS,
         "external_ids": _STRINGS,
     },
-    "Port": {"name": "string", "interfaces": _rows("Interface"), "qos": _optional("uuid")},
+    "Controller": {
+        "target": "string",
+        "connection_mode": _optional("string"),
+        "is_connected": "boolean",
+    },
+    "Manager": {"target": "string"},
+    "Port": {
+        "name": "string",
+        "interfaces": _rows("Interface"),
+        "qos": _optional("uuid"),
+        "lacp": _optional("string"),
+    },
     "Interface": {
         "name": "string",
         "type": "string",
@@ -78,6 +99,9 @@ _COLUMNS: Final[dict[str, dict[str, Any]]] = {
         "external_ids": _STRINGS,
         "ingress_policing_rate": "integer",
         "ingress_policing_kpkts_rate": "integer",
+        "bfd": _STRINGS,
+        "cfm_mpid": _optional("integer"),
+        "lldp": _STRINGS,
     },
     "Mirror": _MIRROR,
 }
@@ -108,6 +132,42 @@ class Interface:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """An Interface record of any kind, as OpenFlow sees it.
+
+    Attributes:
+        name: of the record.
+        port: our port, None if it is not one of ours.
+        peer: of a patch port: the name of the Interface at the other end.
+        members: interfaces of its Port record; more than one is a bond.
+        watches: protocols whose frames OVS takes in itself: `bfd`, `cfm`, `lldp`, `lacp`.
+        policed: ingress policing is set.
+        qos: its Port record has one.
+    """
+
+    name: str
+    port: str | None = None
+    peer: str | None = None
+    members: int = 1
+    watches: frozenset[str] = frozenset()
+    policed: bool = False
+    qos: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controller:
+    """A Controller record that OVS connects to by itself.
+
+    Attributes:
+        in_band: it is reached through the bridge, as far as the record says.
+    """
+
+    target: str
+    connected: bool
+    in_band: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bridge:
     """A Bridge record.
 
@@ -115,6 +175,12 @@ class Bridge:
         external_ids: those that begin with `highway`.
         mirrors: each one's settings, to be compared only.
         patched: bridges to which this one has a patch port.
+        sampled: `sFlow` or `IPFIX` is set on it.
+        spanning_tree: STP or RSTP is on.
+        secure: `fail_mode=secure`.
+        in_band: it may have in-band flows: `other_config:disable-in-band` is not set.
+        protocols: OpenFlow versions such as `OpenFlow14`; empty: OVS's default.
+        attached: its interfaces by OpenFlow port number.
     """
 
     name: str
@@ -122,6 +188,13 @@ class Bridge:
     netflow: bool = False
     mirrors: frozenset[str] = frozenset()
     patched: frozenset[str] = frozenset()
+    sampled: frozenset[str] = frozenset()
+    spanning_tree: bool = False
+    secure: bool = False
+    in_band: bool = True
+    protocols: frozenset[str] = frozenset()
+    controllers: tuple[Controller, ...] = ()
+    attached: Mapping[int, Attachment] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +208,7 @@ class Snapshot:
         external_ids: of Open_vSwitch; those that begin with `highway`.
         next_cfg, cur_cfg: changes asked for, and changes that ovs-vswitchd has carried out.
         tx_flush_us: `other_config:tx-flush-interval`, in microseconds.
+        managers: targets of database managers that OVS connects to over the network.
     """
 
     connected: bool
@@ -144,6 +218,7 @@ class Snapshot:
     next_cfg: int = 0
     cur_cfg: int = 0
     tx_flush_us: int = 0
+    managers: frozenset[str] = frozenset()
 
     @property
     def standalone(self) -> bool:
@@ -300,13 +375,7 @@ class _Idl:
             connected=True,
             ports=ports,
             bridges={
-                row.name: Bridge(
-                    name=row.name,
-                    external_ids=_ours(row.external_ids),
-                    netflow=bool(row.netflow),
-                    mirrors=frozenset(map(_mirror, row.mirrors)),
-                    patched=frozenset(peers.get(row.name, ())),
-                )
+                row.name: _bridge(row, frozenset(peers.get(row.name, ())))
                 for row in tables["Bridge"].rows.values()
             },
         )
@@ -317,8 +386,64 @@ class _Idl:
                 next_cfg=row.next_cfg,
                 cur_cfg=row.cur_cfg,
                 tx_flush_us=_number(row.other_config.get("tx-flush-interval", "0")),
+                managers=frozenset(
+                    manager.target
+                    for manager in row.manager_options
+                    if manager.target.startswith(_NETWORK)
+                ),
             )
         return found
+
+
+def _bridge(row: ovs.db.idl.Row, patched: frozenset[str]) -> Bridge:
+    kinds = ("sflow", "sFlow"), ("ipfix", "IPFIX")
+    return Bridge(
+        name=row.name,
+        external_ids=_ours(row.external_ids),
+        netflow=bool(row.netflow),
+        mirrors=frozenset(map(_mirror, row.mirrors)),
+        patched=patched,
+        sampled=frozenset(name for column, name in kinds if getattr(row, column)),
+        spanning_tree=bool(row.stp_enable or row.rstp_enable),
+        secure=row.fail_mode == ["secure"],
+        in_band=row.other_config.get("disable-in-band") != "true",
+        protocols=frozenset(row.protocols),
+        controllers=tuple(
+            Controller(
+                target=controller.target,
+                connected=bool(controller.is_connected),
+                in_band=controller.target.startswith(_NETWORK)
+                and controller.connection_mode != ["out-of-band"],
+            )
+            for controller in row.controller
+            if controller.target.startswith((*_NETWORK, "unix:"))
+        ),
+        attached={
+            interface.ofport[0]: _attachment(port, interface)
+            for port in row.ports
+            for interface in port.interfaces
+            if interface.ofport and interface.ofport[0] > 0
+        },
+    )
+
+
+def _attachment(port: ovs.db.idl.Row, interface: ovs.db.idl.Row) -> Attachment:
+    watched = {
+        "bfd": interface.bfd.get("enable") == "true",
+        "cfm": bool(interface.cfm_mpid),
+        "lldp": interface.lldp.get("enable") == "true",
+        "lacp": port.lacp not in ([], ["off"]),
+    }
+    patch = interface.type == "patch"
+    return Attachment(
+        name=interface.name,
+        port=devargs_port(interface.options.get("dpdk-devargs", "")),
+        peer=interface.options.get("peer", "") if patch else None,
+        members=len(port.interfaces),
+        watches=frozenset(name for name, on in watched.items() if on),
+        policed=bool(interface.ingress_policing_rate or interface.ingress_policing_kpkts_rate),
+        qos=bool(port.qos),
+    )
 
 
 def _ours(external_ids: Mapping[str, str]) -> dict[str, str]:
