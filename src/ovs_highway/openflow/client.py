@@ -72,7 +72,7 @@ class Client:
     ) -> None:
         self.target = target
         self._deliver = deliver
-        self._all_versions = self._versions = versions
+        self._versions = versions
         self._certificates = certificates
         self._kind, self._host, self._port = parse_target(target)
         if self._kind == "ssl" and certificates is None:
@@ -87,19 +87,12 @@ class Client:
             why = await self._once(session)
             if session.version is not None:
                 self._deliver([Restart(missed=True, why=why)])
-            if session.refused and session.version is not None:
-                self._leave_out(session.version)
             if session.synced:
                 delay = BACKOFF[0]
             if self._limit():
                 log.warning("%s: %s; trying again in %.1f s", self.target, why, delay)
             await asyncio.sleep(delay)
             delay = min(2 * delay, BACKOFF[1])
-
-    def _leave_out(self, version: int) -> None:
-        """Try another version next; after the last one, all again."""
-        rest = tuple(other for other in self._versions if other != version)
-        self._versions = rest or self._all_versions
 
     async def _once(self, session: Session) -> str:
         """Follow one connection to its end; return why it ended."""

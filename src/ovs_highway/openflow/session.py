@@ -36,7 +36,12 @@ if TYPE_CHECKING:
     from ovs_highway.openflow.messages import Message
 
 VERSIONS: Final = (wire.OF14, wire.OF15, wire.OF13, wire.OF10)
-"""Versions that can be followed, best first."""
+"""Versions that can be followed, best first.
+
+1.4 and 1.5 tell of changes of groups; if a bucket is added, 1.4 has the whole group, 1.5 the bucket
+only. 1.0 is for bridges that speak nothing else, and so have no flows that need more: OVS leaves
+meters and action sets out of what it tells in 1.0 (lib/ofp-actions.c), without a word.
+"""
 
 
 class Session:
@@ -44,14 +49,13 @@ class Session:
 
     Attributes:
         version: the OpenFlow version that is spoken; None before the hellos.
-        refused: an error message answered one of our requests in this version.
+        synced: everything is known.
     """
 
     def __init__(self, versions: tuple[int, ...] = VERSIONS) -> None:
         if not versions or not set(versions) <= set(VERSIONS):
             raise ValueError(f"versions to follow are among {VERSIONS}, not {versions}")
         self.version: int | None = None
-        self.refused = False
         self.synced = False
         self._versions = versions
         self._framer = wire.Framer()
@@ -130,21 +134,21 @@ class Session:
             raise ProtocolError(f"the switch refuses to speak OpenFlow with us: {text!r}")
         if not 0 < message.xid <= self._xid:
             return
-        self.refused = True
         name = wire.VERSION_NAMES[self.version]
         raise ProtocolError(
             f"the switch refuses a request in OpenFlow {name} (error type {kind}, code {code});"
-            " following its flows takes Open vSwitch 3.0, or OpenFlow10 among its protocols"
+            " following its flows takes Open vSwitch 3.0"
         )
 
     def _hello(self, message: Message) -> None:
         theirs = wire.offered(message)
-        version = next((version for version in self._versions if version in theirs), None)
+        usable = theirs if theirs == {wire.OF10} else theirs - {wire.OF10}
+        version = next((version for version in self._versions if version in usable), None)
         if version is None:
             names = ", ".join(wire.VERSION_NAMES.get(v, f"{v:#x}") for v in sorted(theirs))
             raise ProtocolError(
                 f"the switch speaks only OpenFlow {names}, in which its flows cannot be followed"
-                " (1.1 and 1.2 have no flow monitor); add OpenFlow14 to the bridge's protocols"
+                " in full; add OpenFlow14 to the bridge's protocols"
             )
         self.version = version
         self._out.append(wire.hello(version, self._next()))
