@@ -19,6 +19,19 @@ Pair: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proofs:
+    """What the detector has found out; a port that is in neither is not known (yet).
+
+    Attributes:
+        peers: by sender, the one port to which all that it sends goes.
+        reasons: by sender, why there is none.
+    """
+
+    peers: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PortFacts:
     """What is known of a port at the moment.
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -101,7 +102,7 @@ def _links(core: Core) -> dict[str, Any]:
     }
 
 
-async def serve(commands: Mapping[str, Callable[[], str]], sock: socket.socket) -> None:
+async def serve(commands: Mapping[str, Callable[..., str]], sock: socket.socket) -> None:
     """Answer the requests of one connection until its end.
 
     Raises:
@@ -123,16 +124,24 @@ async def serve(commands: Mapping[str, Callable[[], str]], sock: socket.socket) 
 
 
 def _answer(
-    commands: Mapping[str, Callable[[], str]], request: Mapping[str, Any]
+    commands: Mapping[str, Callable[..., str]], request: Mapping[str, Any]
 ) -> dict[str, Any]:
     name, ident = request.get("method"), request.get("id")
     command = commands.get(name) if isinstance(name, str) else None
     if command is None:
         error = f'"{name}" is not a valid command (use list-commands to see a list)\n'
         return {"id": ident, "result": None, "error": error}
-    if request.get("params"):
-        return {"id": ident, "result": None, "error": f'"{name}" takes no arguments\n'}
-    return {"id": ident, "result": command(), "error": None}
+    params = request.get("params") or []
+    if not isinstance(params, list) or not all(isinstance(param, str) for param in params):
+        return {"id": ident, "result": None, "error": "params is not a list of strings\n"}
+    try:
+        inspect.signature(command).bind(*params)
+    except TypeError:
+        return {"id": ident, "result": None, "error": f'"{name}" takes other arguments\n'}
+    try:
+        return {"id": ident, "result": command(*params), "error": None}
+    except CommandError as error:
+        return {"id": ident, "result": None, "error": f"{error}\n"}
 
 
 async def call(path: Path, method: str) -> str:

@@ -14,13 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ovs_highway import paths, protocol, region
-from ovs_highway.agent import control
+from ovs_highway.agent import control, explain
 from ovs_highway.agent.actions import (
     Action,
     Add,
     Make,
     Pair,
     PortFacts,
+    Proofs,
     Remove,
     SetPhase,
     Unlink,
@@ -28,6 +29,7 @@ from ovs_highway.agent.actions import (
 )
 from ovs_highway.agent.alone import Alone
 from ovs_highway.agent.breakpoint import Breakpoint
+from ovs_highway.agent.detection import Detection
 from ovs_highway.agent.fin_timeout import FinTimeout
 from ovs_highway.agent.links import Links, Timing
 from ovs_highway.agent.ports import Port, Ports
@@ -104,6 +106,10 @@ class Highwayd:
             config.rundir,
             VmHost(self.ports, self.links, self._sessions.serve_vnf, self._news, self._now),
         )
+        self.detection = Detection(
+            self.ports, config.ovs_rundir, guard=self._guard, news=self._take_proofs
+        )
+        self.proofs = Proofs()
         self._dirty = asyncio.Event()
         self._alone = Alone()
         self._watch = PathWatch()
@@ -135,11 +141,13 @@ class Highwayd:
         try:
             async with self._group as group:
                 self._adopt()
+                self.detection.suppression.adopt()
                 switch = paths.switch_socket(rundir)
                 serve = self._sessions.serve_switch
                 own.append(Listener(switch, serve, group, limit=_SWITCH_CONNECTIONS))
                 methods = control.methods(self, stop.set) | {
-                    "highway/vms": lambda: json.dumps({"vms": self._machines.describe()})
+                    "highway/vms": lambda: json.dumps({"vms": self._machines.describe()}),
+                    "highway/explain": partial(explain.answer, self),
                 }
                 serve_control = partial(control.serve, methods)
                 own.append(Listener(paths.control_socket(rundir), serve_control, group))
@@ -150,6 +158,7 @@ class Highwayd:
                 follower = Follower(self._config.ovs_rundir / "db.sock", self._take_snapshot)
                 group.create_task(follower.run(), name="ovsdb")
                 group.create_task(self._machines.run(), name="virtual machines")
+                group.create_task(self.detection.run(), name="detector")
                 log.info(
                     "highwayd serves %s, regions ovs-highway-%s-*",
                     rundir,
@@ -236,6 +245,11 @@ class Highwayd:
     def _take_snapshot(self, snapshot: Snapshot) -> None:
         self.ports.follow(snapshot)
         self._purger.follow(snapshot)
+        self.detection.follow(snapshot)
+        self._news()
+
+    def _take_proofs(self) -> None:
+        self.proofs = self.detection.proofs
         self._news()
 
     def _follow_fin_timeout(self) -> None:

@@ -35,6 +35,7 @@ from ovs_highway.openflow.model import (
     Resubmit,
     WriteActions,
 )
+from ovs_highway.openflow.text import format_flow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,6 +70,12 @@ class Reason:
     text: str
     bridge: str = ""
     flow: Flow | None = None
+
+    def describe(self) -> str:
+        """Return the reason with its flow, on one line."""
+        if self.flow is None:
+            return self.text
+        return f"{self.text} ({self.bridge}: {format_flow(self.flow)})"
 
 
 class State(NamedTuple):
@@ -114,7 +121,9 @@ class Walk:
         refine: follow what each flow's match tells of the packets. Without it a walk is cheaper
             and may say no where the answer is yes.
         survey: go on after the answer is no, to see all that can matter.
-        budget: looks into flows, then the answer is no.
+        lasting: flows that have a time-out are no answer.
+        budget: looks into tables and flows, then the answer is no.
+        trace: is told of each flow that is met, with its depth and bridge.
 
     Attributes:
         reason: why the answer is no, None if all leave through `target`.
@@ -128,16 +137,19 @@ class Walk:
         *,
         refine: bool,
         survey: bool = False,
+        lasting: bool = True,
         budget: int = 20_000,
-        trace: Callable[[int, str, Flow | None, str], None] | None = None,
+        trace: Callable[[int, str, Flow], None] | None = None,
     ) -> None:
         self._bridges = bridges
-        self._refine = refine
+        self.refine = refine
         self._survey = survey
+        self._lasting = lasting
         self._left = budget
         self._trace = trace
         self._done: dict[_Look, tuple[tuple[State, ...], int] | None] = {}
         self._resubmits = 0
+        self._barren: tuple[str, Flow] | None = None
         self.target: Place | None = None
         self.reason: Reason | None = None
         self.visits: list[Visit] = []
@@ -154,11 +166,11 @@ class Walk:
         try:
             for end in self._enter(bridge, port, state, None, 0):
                 if end.out is None:
-                    self._no(Reason("drop", "drops it", bridge))
+                    self._no(Reason("drop", "drops it", *(self._barren or (bridge, None))))
         except _Stop:
             pass
         if self.target is None and self.reason is None:
-            self.reason = Reason("drop", "drops it", bridge)
+            self.reason = Reason("drop", "drops it", *(self._barren or (bridge, None)))
 
     def _no(self, reason: Reason) -> None:
         if self.reason is None:
@@ -186,7 +198,8 @@ class Walk:
             self._no(Reason("unknown", f"bridge {name} is not known", name, flow))
             return [state]
         if bridge.blocked is not None:
-            self._no(Reason("bridge", bridge.blocked, name))
+            kind = "bridge" if bridge.unsynced is None else "unsynced"
+            self._no(Reason(kind, bridge.blocked, name))
             return [state]
         desc, settings = bridge.ports.get(port), bridge.settings.ports.get(port)
         if desc is None or settings is None:
@@ -233,7 +246,7 @@ class Walk:
         if port is not None:
             known, value = known | IN_PORT.ones, value & ~IN_PORT.ones | IN_PORT.place(port)
         table = bridge.tables.get(number) or _EMPTY
-        least, flows = table.lookup(known, value, each=self._refine)
+        least, flows = table.lookup(known, value, each=self.refine)
         place = len(self.visits)
         self.visits.append(Visit(bridge.name, number, known, value, least))
         found: dict[State, None] = {}
@@ -268,14 +281,18 @@ class Walk:
     def _flow(self, bridge: Bridge, flow: Flow, state: State, depth: int) -> list[State]:
         """Packets have met a flow."""
         if self._trace is not None:
-            self._trace(depth, bridge.name, flow, "")
-        if flow.timeouts:
+            self._trace(depth, bridge.name, flow)
+        if flow.timeouts and self._lasting:
             self._no(Reason("timeout", "the flow has a time-out", bridge.name, flow))
-        if self._refine:
+        if self.refine:
             # in_port may be another one for this look only, see resubmit.
             bits = flow.mask & ~IN_PORT.ones & ~state.known & ~OPAQUE.ones
             state = state._replace(known=state.known | bits, value=state.value | flow.value & bits)
-        return self._actions(bridge, flow, flow.actions, state, depth)
+        ends = self._actions(bridge, flow, flow.actions, state, depth)
+        if self._barren is None and any(end.out is None and not end.pending for end in ends):
+            if not any(isinstance(action, Goto | Resubmit) for action in flow.actions):
+                self._barren = bridge.name, flow
+        return ends
 
     # Actions -----------------------------------------------------------------------------------
 

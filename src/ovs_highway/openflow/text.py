@@ -17,6 +17,7 @@ from ovs_highway.openflow.model import (
     Clone,
     CtClear,
     Exit,
+    Flow,
     Goto,
     Group,
     Load,
@@ -38,6 +39,14 @@ NOT_UNDERSTOOD: Final = "(a field that is not understood)"
 def format_port(port: int) -> str:
     """Return a port's number, or the name of a reserved one."""
     return PORT_NAMES.get(port, str(port))
+
+
+def format_flow(flow: Flow) -> str:
+    """Return a flow on one line, its cookie only if it has one."""
+    cookie = f"cookie={flow.cookie:#x}, " if flow.cookie else ""
+    match = format_match(flow.mask, flow.value)
+    place = f"table={flow.table}, priority={flow.priority}{',' if match else ''}{match}"
+    return f"{cookie}{place} actions={format_actions(flow.actions)}"
 
 
 # Matches ----------------------------------------------------------------------------------------
@@ -114,7 +123,11 @@ def _port(value: int, mask: int, width: int) -> str:
 
 def _flags(names: tuple[str, ...]) -> Callable[[int, int, int], str]:
     def formatted(value: int, mask: int, width: int) -> str:
-        if mask >> len(names):
+        if mask == _ones(width):
+            words = [name for bit, name in enumerate(names) if value >> bit & 1]
+            rest = value >> len(names) << len(names)
+            return "|".join([*words, *([f"[{rest:x}]"] if rest else [])]) or "0"
+        if mask >> len(names):  # with bits that have no names
             return _hexadecimal(value, mask, width)
         return "".join(
             ("+" if value >> bit & 1 else "-") + name
