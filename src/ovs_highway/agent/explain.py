@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`highway/explain` of the control socket: the detector's explanation, and what highwayd adds."""
+"""`highway/explain` and `highway/detector` of the control socket."""
 
 from __future__ import annotations
 
@@ -37,3 +37,26 @@ def answer(core: Core, port: str, known: str = "0", value: str = "0") -> str:
         raise CommandError("bits are two hexadecimal numbers") from error
     found = explain(detector, port, *bits).json()
     return json.dumps(found | {"policy": core.ports.why_off(port)})
+
+
+def state(core: Core) -> str:
+    """Return what the detector follows, and the verdict of each port, for people and tests."""
+    detector = core.detection.detector
+    bridges = {
+        name: {
+            "flows": len(bridge),
+            "groups": len(bridge.groups),
+            "openflow": bridge.version,
+            "blocked": bridge.blocked,
+        }
+        for name, bridge in sorted(detector.bridges.items())
+    }
+    ports = {
+        name: {
+            "peer": verdict.peer,
+            "reason": verdict.reason.describe() if verdict.reason else "",
+            "kind": verdict.reason.kind if verdict.reason else "",
+        }
+        for name, verdict in sorted(detector.verdicts.items())
+    }
+    return json.dumps({"bridges": bridges, "ports": ports})

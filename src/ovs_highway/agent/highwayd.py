@@ -148,6 +148,7 @@ class Highwayd:
                 methods = control.methods(self, stop.set) | {
                     "highway/vms": lambda: json.dumps({"vms": self._machines.describe()}),
                     "highway/explain": partial(explain.answer, self),
+                    "highway/detector": partial(explain.state, self),
                 }
                 serve_control = partial(control.serve, methods)
                 own.append(Listener(paths.control_socket(rundir), serve_control, group))

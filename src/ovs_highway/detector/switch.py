@@ -60,7 +60,12 @@ class BridgeSettings:
 
 
 class Bridge:
-    """What the OpenFlow connection has told of a bridge, and the database's settings."""
+    """What the OpenFlow connection has told of a bridge, and the database's settings.
+
+    Attributes:
+        unsynced: why not everything is known, None if it is.
+        version: of OpenFlow, as on the wire; 0 while nothing is known.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -75,6 +80,7 @@ class Bridge:
         self.ports: dict[int, PortDesc] = {}
         self.groups_told = False
         self.frags = 0
+        self.version = 0
 
     @property
     def blocked(self) -> str | None:
@@ -140,8 +146,8 @@ def apply(bridge: Bridge, events: Iterable[Event]) -> Changes:
             case PortGone(number):
                 if bridge.ports.pop(number, None) is not None:
                     changes.ports.add(number)
-            case Synced(groups=groups, frags=frags):
-                bridge.unsynced = None
+            case Synced(groups=groups, frags=frags, version=version):
+                bridge.unsynced, bridge.version = None, version
                 bridge.groups_told, bridge.frags = groups, frags
                 changes.everything = True
             case Restart(missed=missed, why=why):

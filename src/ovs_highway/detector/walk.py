@@ -289,9 +289,9 @@ class Walk:
             bits = flow.mask & ~IN_PORT.ones & ~state.known & ~OPAQUE.ones
             state = state._replace(known=state.known | bits, value=state.value | flow.value & bits)
         ends = self._actions(bridge, flow, flow.actions, state, depth)
-        if self._barren is None and any(end.out is None and not end.pending for end in ends):
-            if not any(isinstance(action, Goto | Resubmit) for action in flow.actions):
-                self._barren = bridge.name, flow
+        leaf = not any(isinstance(action, Goto | Resubmit) for action in flow.actions)
+        if leaf and any(end.out is None and not end.pending for end in ends):
+            self._barren = self._barren or (bridge.name, flow)
         return ends
 
     # Actions -----------------------------------------------------------------------------------
