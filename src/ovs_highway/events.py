@@ -35,7 +35,7 @@ class Event:
 
     Attributes:
         time: seconds since the epoch (UTC).
-        kind: `path`, `link`, `port`, `vnf`, `vm`, `policy`, `operator` or `highwayd`.
+        kind: `path`, `p2p`, `link`, `port`, `vnf`, `vm`, `policy`, `operator` or `highwayd`.
         ports: the ports concerned; of a path the sender and the receiver.
         text: what happened and why, for people.
         details: more for programs, such as a path's `state` and `rules`.
@@ -130,9 +130,12 @@ def read(path: Path) -> Iterator[Event]:
                     yield event
 
 
-def follow(path: Path, *, pause: float = 0.2) -> Iterator[Event]:
-    """Return events that come from now on, without end."""
-    start = path.stat().st_size if path.exists() else 0
+def follow(path: Path, *, history: bool = False, pause: float = 0.2) -> Iterator[Event]:
+    """Return events that come from now on, without end; with `history` all recorded ones first."""
+    start = path.stat().st_size if path.exists() and not history else 0
+    if history:
+        with contextlib.suppress(FileNotFoundError), _earlier(path).open("rb") as stream:
+            yield from filter(None, map(parse, stream))
     while True:
         while not path.exists():
             time.sleep(pause)

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import ovs_highway
-from ovs_highway.cli import bench, doctor, events_cmd, sandbox_cmd, status, vm_cmd
+from ovs_highway.cli import (
+    bench,
+    doctor,
+    events_cmd,
+    explain_cmd,
+    monitor_cmd,
+    sandbox_cmd,
+    status,
+    vm_cmd,
+)
 from ovs_highway.errors import HighwayError
 
 if TYPE_CHECKING:
@@ -68,5 +77,5 @@ def main() -> None:
     """See and steer the direct links between the ports of Open vSwitch with DPDK."""
 
 
-for _module in (status, events_cmd, vm_cmd, sandbox_cmd, doctor, bench):
+for _module in (status, explain_cmd, events_cmd, monitor_cmd, vm_cmd, sandbox_cmd, doctor, bench):
     _module.register(main)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ovs_highway.events import Event
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-KINDS: Final = ("path", "link", "port", "vnf", "vm", "policy", "operator", "highwayd")
+KINDS: Final = ("path", "p2p", "link", "port", "vnf", "vm", "policy", "operator", "highwayd")
 
 
 def register(group: click.Group) -> None:
