@@ -39,7 +39,7 @@ OF10: Final = 1
 NICIRA: Final = 0x2320
 ALL_TABLES: Final = 0xFF
 _DEEPEST: Final = 8
-_CACHE_MAX: Final = 1 << 16
+_CACHE_BYTES: Final = 16 << 20
 _CFI: Final = 0x1000
 
 _NAMES_10: Final = {1: "mod_vlan_vid", 2: "mod_vlan_pcp", 3: "strip_vlan", 9: "mod_tp_src"} | {
@@ -108,34 +108,42 @@ _SETS_11: Final = {8: ("ip_ecn", 1), 23: ("ip_ttl", 1)}
 
 _HEAD: Final = struct.Struct("!HH")
 _VENDOR: Final = struct.Struct("!IH")
-_cache: dict[tuple[str, bytes], Actions] = {}
+
+
+class _Cache:
+    """Lists that were decoded, by their bytes; what they take is bounded."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, bytes], Actions] = {}
+        self._room = _CACHE_BYTES
+
+    def get(self, kind: str, data: bytes) -> Actions:
+        """Return what a list means."""
+        found = self._found.get((kind, data))
+        if found is None:
+            if self._room < len(data) + _ENTRY:
+                self._found.clear()
+                self._room = _CACHE_BYTES
+            self._room -= len(data) + _ENTRY
+            found = self._found[kind, data] = _DECODE[kind](data)
+        return found
+
+
+_ENTRY: Final = 64
+_cache: Final = _Cache()
 
 
 def decode_actions(version: int, data: bytes) -> Actions:
-    """Return a list of actions; equal lists are the same object, most of the time.
+    """Return a list of actions; equal bytes give the same object, most of the time.
 
     What is not understood, or is malformed, becomes an `Other`.
     """
-    return _cached("1.0" if version == OF10 else "1.1+", data)
+    return _cache.get("1.0" if version == OF10 else "1.1+", data)
 
 
 def decode_instructions(data: bytes) -> Actions:
     """Return what a list of instructions does, as actions in the order of their execution."""
-    return _cached("instructions", data)
-
-
-def _cached(kind: str, data: bytes) -> Actions:
-    found = _cache.get((kind, data))
-    if found is None:
-        if len(_cache) >= _CACHE_MAX:
-            _cache.clear()
-        decode = _instructions if kind == "instructions" else _actions(kind == "1.0")
-        found = _cache[kind, data] = decode(data)
-    return found
-
-
-def _actions(old: bool) -> Callable[[bytes], Actions]:
-    return lambda data: _list(data, old, 0)
+    return _cache.get("instructions", data)
 
 
 def _instructions(data: bytes) -> Actions:
@@ -368,4 +376,9 @@ _NICIRA: Final[dict[int, Callable[[bytes], Action]]] = {
     33: lambda body: _set_field(body, 12),
     40: lambda body: Group(struct.unpack_from("!I", body, 8)[0]),
     43: lambda _body: CtClear(),
+}
+_DECODE: Final[dict[str, Callable[[bytes], Actions]]] = {
+    "1.0": lambda data: _list(data, True, 0),
+    "1.1+": lambda data: _list(data, False, 0),
+    "instructions": _instructions,
 }

@@ -27,8 +27,9 @@ POLL: Final = 1.0
 DEAD: Final = 30.0
 """Seconds without a byte, after which a connection is given up."""
 CONNECT: Final = 10.0
-BACKOFF: Final = 0.1, 8.0
-"""Seconds between two attempts to connect: at first, and at most."""
+BACKOFF: Final = 0.1
+"""Seconds between the first attempts to connect; between later ones it is longer."""
+SLOWEST: Final = {"unix": 1.0, "tcp": 8.0, "ssl": 8.0}
 _OPENFLOW_PORT: Final = 6653
 
 
@@ -81,18 +82,18 @@ class Client:
 
     async def run(self) -> None:
         """Connect and follow, again and again, until cancelled."""
-        delay = BACKOFF[0]
+        delay = BACKOFF
         while True:
             session = Session(self._versions)
             why = await self._once(session)
             if session.version is not None:
                 self._deliver([Restart(missed=True, why=why)])
             if session.synced:
-                delay = BACKOFF[0]
+                delay = BACKOFF
             if self._limit():
                 log.warning("%s: %s; trying again in %.1f s", self.target, why, delay)
             await asyncio.sleep(delay)
-            delay = min(2 * delay, BACKOFF[1])
+            delay = min(2 * delay, SLOWEST[self._kind])
 
     async def _once(self, session: Session) -> str:
         """Follow one connection to its end; return why it ended."""
