@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import subprocess
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Self
@@ -16,7 +17,7 @@ from tests.system.plain_switch import PlainSwitch
 from tests.system.scene import becomes, eventually
 
 from ovs_highway.errors import SandboxError
-from ovs_highway.openflow.client import Client
+from ovs_highway.openflow.client import Certificates, Client
 from ovs_highway.openflow.model import (
     LOCAL,
     PORT_DOWN,
@@ -40,6 +41,7 @@ from ovs_highway.openflow.text import NOT_UNDERSTOOD, format_actions, format_mat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from types import TracebackType
 
 VERSIONS: Final = ("OpenFlow10", "OpenFlow13", "OpenFlow14", "OpenFlow15")
@@ -267,15 +269,15 @@ class State:
 class Follower(State):
     """A client that runs in a thread of its own, and what it has told so far."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, certificates: Certificates | None = None) -> None:
         super().__init__()
-        self._target = target
+        self._client = Client(target, self.take, certificates=certificates)
         self._loop = asyncio.new_event_loop()
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        self._task = self._loop.create_task(Client(self._target, self.take).run())
+        self._task = self._loop.create_task(self._client.run())
         with contextlib.suppress(asyncio.CancelledError):
             self._loop.run_until_complete(self._task)
         self._loop.close()
@@ -481,3 +483,37 @@ def test_following_changes_nothing_at_the_switch(plain: PlainSwitch, version: st
     with Follower(plain.target):
         assert plain.appctl("ofproto/trace", "br0", "in_port=1") == before
         assert plain.ofctl(version, "get-frags") == "normal\n"
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_switch_is_followed_over_tcp(plain: PlainSwitch) -> None:
+    plain.new_bridge()
+    port = free_port()
+    plain.vsctl("set-controller", "br0", f"ptcp:{port}:127.0.0.1")
+    plain.ofctl("OpenFlow14", "add-flow", "actions=1")
+    with Follower(f"tcp:127.0.0.1:{port}") as follower:
+        assert len(follower.flows) == 1
+        plain.ofctl("OpenFlow14", "mod-port", "p1", "down")
+        eventually(lambda: bool(follower.ports[1].config & PORT_DOWN), "a port is down")
+
+
+def test_switch_is_followed_over_ssl(plain: PlainSwitch, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=test", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    plain.new_bridge()
+    plain.vsctl("set-ssl", str(key), str(certificate), str(certificate))
+    port = free_port()
+    plain.vsctl("set-controller", "br0", f"pssl:{port}:127.0.0.1")
+    plain.ofctl("OpenFlow14", "add-flow", "actions=1")
+    certificates = Certificates(private_key=key, certificate=certificate, ca_cert=certificate)
+    with Follower(f"ssl:127.0.0.1:{port}", certificates) as follower:
+        assert len(follower.flows) == 1
+    plain.vsctl("del-ssl")
