@@ -7,19 +7,21 @@ adds what it alone knows.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ovs_highway.shm import Off, Phase
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterator, Mapping
 
     from ovs_highway.region import Gate, LinkRegion, PortRegion, SwitchState, VnfState
 
 LEASE: Final = 10.0
 """Seconds without highwayd after which drivers leave the bypass, as in the driver."""
+SUPPRESSED: Final = "flow tables have changed: its rules are being re-examined"
+"""Why a rule is not in force that OVS has not withdrawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,7 @@ class PortView:
         lapsed: the lease has: highwayd has been away for too long.
         policy: why policy has the port off, in full; the gate has room for a part of it.
         rules_to: number of rules in force by the peer's region id.
+        suppressed_to: the same of those that highwayd has suppressed.
         wants: ports to which it has rules, in force or not, as highwayd knows.
     """
 
@@ -59,6 +62,7 @@ class PortView:
     gate: Gate
     vnf: VnfState
     rules_to: Mapping[int, int]
+    suppressed_to: Mapping[int, int]
     lapsed: bool = False
     policy: str = ""
     wants: tuple[str, ...] = ()
@@ -124,7 +128,8 @@ class View:
                 links[link.names[end], link.names[1 - end]] = link
         pairs = set(links)
         for port in self.ports.values():
-            pairs |= {(port.name, by_id[peer]) for peer in port.rules_to if peer in by_id}
+            peers = {*port.rules_to, *port.suppressed_to}
+            pairs |= {(port.name, by_id[peer]) for peer in peers if peer in by_id}
             pairs |= {(port.name, peer) for peer in port.wants if peer in self.ports}
         return [self._direction(*pair, links.get(pair)) for pair in sorted(pairs)]
 
@@ -132,6 +137,14 @@ class View:
         one, other = self.ports.get(sender), self.ports.get(receiver)
         rules = one.rules_to.get(other.region_id, 0) if one and other else 0
         reason = why_off(self.agent, sender, receiver, one, other, link)
+        if (
+            reason is None
+            and not rules
+            and one
+            and other
+            and one.suppressed_to.get(other.region_id)
+        ):
+            reason = SUPPRESSED
         state = "off" if reason else "bypass" if rules else "idle"
         packets, count = link.received[link.names.index(receiver)] if link else (0, 0)
         return Direction(
@@ -204,9 +217,10 @@ def why_off(
 
 
 def port_view(
-    port: PortRegion, agent: AgentView, rules_to: Mapping[int, int] | None = None
+    port: PortRegion, agent: AgentView, rules: tuple[Counter[int], Counter[int]] | None = None
 ) -> PortView:
-    """Return what a port looks like now; `rules_to`, if known, spares reading its rule table."""
+    """Return what a port looks like now; what `count_rules` says is read if it is not given."""
+    rules_to, suppressed_to = rules or port.count_rules()
     gate = port.gate()
     told = agent.ports.get(port.name, {})
     lapsed = agent.away is not None and agent.away > LEASE and not gate.standalone
@@ -217,7 +231,8 @@ def port_view(
         switch=port.switch(),
         gate=gate,
         vnf=port.vnf(),
-        rules_to=Counter(port.live_peers()) if rules_to is None else rules_to,
+        rules_to=rules_to,
+        suppressed_to=suppressed_to,
         lapsed=lapsed,
         policy=told.get("policy") or "",
         wants=tuple(told.get("wants", ())),

@@ -7,15 +7,16 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final, Self
 
-from tests.system.scene import BRIDGE, eventually
+from tests.system.scene import BRIDGE, Count, eventually
 
 from ovs_highway.bench.switchover import await_switch, counts, settled, switch_drops
 from ovs_highway.lab import Traffic, judge
 from ovs_highway.lab.churn import Churn, Route
+from ovs_highway.lab.traffic import match
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.system.scene import Scene
 
@@ -25,6 +26,7 @@ CLASSES: Final = ("udp=1000", "tcp=80", "vlan=5+udp=1000")
 ONE_WAY: Final = (Route(source=1, target=2),)
 BOTH_WAYS: Final = (Route(source=1, target=2), Route(source=2, target=1))
 WINDOW: Final = 512
+FEW: Final = 256
 PATIENCE: Final = 60.0
 
 
@@ -172,3 +174,48 @@ class Crossing:
         notes = self.traffic.stats().notes if alive else ("the program has ended",)
         total = {key: count for key, count in self.counts().items() if count} if alive else {}
         return f"seed {self.seed}; {dict(self.churn.changes)}; {total}; {' | '.join(notes[:12])}"
+
+
+@contextlib.contextmanager
+def traffic(
+    scene: Scene, *classes: str, both_ways: bool = True, rules: int = 1024
+) -> Iterator[Traffic]:
+    """Ports p1 and p2, with flows and traffic of these classes between them; judged at the end."""
+    scene.ports(2, rules=rules)
+    ways = ((1, 2), (2, 1)) if both_ways else ((1, 2),)
+    dropped = switch_drops(scene.sandbox)
+    with Traffic("traffic", ["p1", "p2"], env=scene.sandbox.env) as program:
+        program.define(*classes)
+        for source, target in ways:
+            for number, spec in enumerate(classes):
+                cookie = 10 * source + number
+                scene.add_flow(f"cookie={cookie},in_port={source},{match(spec)},actions={target}")
+        program.wait_link_up()
+        for source, _ in ways:
+            program.send(source - 1, classes=range(len(classes)), sizes=[64], window=FEW)
+        yield program
+        verdict = judge(settled(program))
+        drops = switch_drops(scene.sandbox) - dropped
+        assert verdict.faults == {}, f"{verdict}, {drops} dropped by the switch"
+        for source, _ in ways:
+            sent = sum(program.stats().ports[source - 1].sent.values())
+            cookies = tuple(10 * source + number for number in range(len(classes)))
+            scene.flows_claim(cookies, Count(packets=sent), port=source)
+
+
+def uses(program: Traffic, channel: str, *senders: int) -> None:
+    """Wait until all that some ports send takes the channel, `bypass` or `normal`."""
+    other = "normal" if channel == "bypass" else "bypass"
+
+    def all_of_it(port: int) -> bool:
+        before = program.xstats(port)
+        time.sleep(0.02)
+        after = program.xstats(port)
+        there, elsewhere = f"tx_{channel}_packets", f"tx_{other}_packets"
+        return after[there] > before[there] and after[elsewhere] == before[elsewhere]
+
+    for sender in senders or (1, 2):
+        eventually(
+            lambda sender=sender: all_of_it(sender - 1),  # type: ignore[misc]
+            f"what p{sender} sends takes the {channel} channel",
+        )

@@ -6,14 +6,14 @@ What OVS then does with the packets is its own; here it is asked for nothing tha
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from tests.system.crossing import traffic, uses
 from tests.system.scene import BRIDGE, Count, becomes, eventually, settled
 
-from ovs_highway.lab.traffic import Traffic, judge, match
+from ovs_highway.lab.traffic import match
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 CLASSES: Final = ("udp=1000", "udp=1001", "tcp=80")
 REWRITE: Final = "mod_dl_dst:02:00:00:00:00:77"
-UNDER_WAY: Final = 256
 PLENTY: Final = 10_000_000
 LEASE: Final = 10.0
 
@@ -74,49 +73,6 @@ def _as_before(scene: Scene) -> Iterator[None]:
     keys = ("highway-mode", "highway-fail-mode")
     scene.sandbox.vsctl("remove", "Open_vSwitch", ".", "external_ids", *keys)
     scene.sandbox.start_highwayd()
-
-
-@contextlib.contextmanager
-def traffic(scene: Scene, *classes: str, both_ways: bool = True) -> Iterator[Traffic]:
-    """Ports p1 and p2, with flows and traffic of these classes between them; judged at the end."""
-    scene.ports(2)
-    ways = ((1, 2), (2, 1)) if both_ways else ((1, 2),)
-    with Traffic("traffic", ["p1", "p2"], env=scene.sandbox.env) as program:
-        program.define(*classes)
-        for source, target in ways:
-            for number, spec in enumerate(classes):
-                cookie = 10 * source + number
-                scene.add_flow(f"cookie={cookie},in_port={source},{match(spec)},actions={target}")
-        program.wait_link_up()
-        for source, _ in ways:
-            program.send(source - 1, classes=range(len(classes)), sizes=[64], window=UNDER_WAY)
-        yield program
-        for source, _ in ways:
-            program.stop(source - 1)
-        verdict = judge([program.stats()])
-        assert verdict.faults == {}
-        for source, _ in ways:
-            sent = sum(program.stats().ports[source - 1].sent.values())
-            cookies = tuple(10 * source + number for number in range(len(classes)))
-            scene.flows_claim(cookies, Count(packets=sent), port=source)
-
-
-def uses(program: Traffic, channel: str, *senders: int) -> None:
-    """Wait until all that some ports send takes the channel, `bypass` or `normal`."""
-    other = "normal" if channel == "bypass" else "bypass"
-
-    def all_of_it(port: int) -> bool:
-        before = program.xstats(port)
-        time.sleep(0.02)
-        after = program.xstats(port)
-        there, elsewhere = f"tx_{channel}_packets", f"tx_{other}_packets"
-        return after[there] > before[there] and after[elsewhere] == before[elsewhere]
-
-    for sender in senders or (1, 2):
-        eventually(
-            lambda sender=sender: all_of_it(sender - 1),  # type: ignore[misc]
-            f"what p{sender} sends takes the {channel} channel",
-        )
 
 
 def set_ids(scene: Scene, number: int, **ids: str) -> None:

@@ -132,6 +132,16 @@ def test_without_a_copy_the_rule_is_not_for_checked_links(world: World) -> None:
     assert world["p1"].region.rule_table()[0].flags & UNCHECKED
 
 
+def test_a_rule_that_highwayd_has_suppressed_stays_so(world: World) -> None:
+    region = world["p1"].region
+    region.rule_table()[0].suppressed = 50
+    world.look()
+    assert region.suppressed() == {0: 50}
+    assert world["p1"].wants == {world["p2"].region.region_id: 1}, "its link is kept"
+    region.lift(0, 50)
+    assert region.count_rules()[0] == {world["p2"].region.region_id: 1}
+
+
 def test_rules_towards_a_port_that_is_off_are_suspended(world: World) -> None:
     world.look()
     world["p2"].region.set_operator(Off.OPERATOR, off=True)

@@ -256,6 +256,42 @@ def test_rules_come_with_their_counters_of_all_queues(tmp_path: Path) -> None:
         ffi.release(whole)
 
 
+def test_a_rule_is_suppressed_until_it_is_lifted_or_another_has_its_slot(tmp_path: Path) -> None:
+    make_port_file(tmp_path / "r", name="vnf1", tag=TAG, n_rules=8)
+    with PortRegion.open(tmp_path / "r") as port:
+        table = port.rule_table()
+        for slot, peer in ((3, 42), (4, 42), (5, 43)):
+            table[slot].live = table[slot].generation = 100 + slot
+            table[slot].peer_id = peer
+        assert port.suppress(3, 103)
+        assert port.suppress(5, 105)
+        assert port.gate().change == 2
+        assert port.suppress(3, 103), "again"
+        assert not port.suppress(4, 103), "another rule"
+        assert not port.suppress(6, 0), "none"
+        assert port.gate().change == 2, "nothing new, nothing told"
+        assert port.suppressed() == {3: 103, 5: 105}
+        assert port.count_rules() == ({42: 1}, {42: 1, 43: 1})
+        assert sorted(port.live_peers()) == [42, 42, 43]
+        found = [(rule.slot, rule.generation, rule.live, rule.suppressed) for rule in port.rules()]
+        assert found == [(3, 103, True, True), (4, 104, True, False), (5, 105, True, True)]
+
+        port.lift(4, 104)
+        port.lift(3, 99)
+        assert port.gate().change == 2
+        port.lift(3, 103)
+        assert (port.gate().change, port.suppressed()) == (3, {5: 105})
+
+        table[5].live = 0
+        assert port.suppressed() == {}
+        assert not port.suppress(5, 105), "withdrawn"
+        table[5].live = table[5].generation = 200
+        assert port.suppressed() == {}
+        assert port.count_rules() == ({42: 2, 43: 1}, {})
+        port.lift(5, 105)
+        assert int(table[5].suppressed) == 0
+
+
 def test_a_port_file_under_another_name_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / region.region_name(TAG, "port", "vnf1")
     make_port_file(path, name="other", tag=TAG)

@@ -19,6 +19,7 @@ from ovs_highway.cli import status
 from ovs_highway.cli.match import format_match
 from ovs_highway.errors import CommandError, HighwayError
 from ovs_highway.shm import CData, Off, Phase, ffi
+from ovs_highway.view import SUPPRESSED
 
 from .conftest import put_rule, wait_for
 
@@ -120,6 +121,30 @@ def test_rules_are_shown_in_the_words_of_ovs(lab: Lab, linked: Linked) -> None:
     assert rule["state"] == "waiting"
     assert "operator" in rule["reason"]
     assert one.name != two.name
+
+
+def test_a_direction_is_off_when_all_its_rules_are_suppressed(lab: Lab, linked: Linked) -> None:
+    one, two, _, _ = linked
+    put_rule(one, 4, two, protocol=6)
+    assert one.region.suppress(3, 4)
+    way = links(lab)["vnf1", "vnf2"]
+    assert (way["state"], way["rules"], way["reason"]) == ("bypass", 1, "")
+    rules = json.loads(run(lab, "rules", "vnf1", "--format", "json"))["rules"]
+    assert [(rule["state"], rule["reason"]) for rule in rules] == [
+        ("waiting", SUPPRESSED),
+        ("live", ""),
+    ]
+    assert "1 rules in force" in run(lab, "rules", "vnf1")
+    assert one.region.suppress(4, 5)
+    way = links(lab)["vnf1", "vnf2"]
+    assert (way["state"], way["rules"], way["reason"]) == ("off", 0, SUPPRESSED)
+    words = f"path vnf1 to vnf2: normal channel: {SUPPRESSED}"
+    wait_for(lambda: words in lab.log(), "highwayd has seen it")
+    run(lab, "off", "vnf1")
+    assert "operator" in links(lab)["vnf1", "vnf2"]["reason"]
+    run(lab, "on", "vnf1")
+    one.region.lift(3, 4)
+    assert links(lab)["vnf1", "vnf2"]["state"] == "bypass"
 
 
 def test_the_kill_switch_works_with_and_without_highwayd(lab: Lab, linked: Linked) -> None:

@@ -119,7 +119,7 @@ struct highway_view_link {
 	bool usable;
 };
 
-/** When a rule first stood in a view on this link. */
+/** When a rule first stood in a view on this link, or did so again after it was suppressed. */
 struct highway_birth {
 	uint64_t generation;
 	uint64_t link_id;
@@ -163,6 +163,7 @@ struct highway_vnf_txq {
 	uint64_t withdrawn;		/**< generation of the rule that was last found gone */
 	uint64_t touched;		/**< links with something to publish at the burst's end */
 	uint64_t entered_mask;		/**< links with `entered` set */
+	uint64_t barred;		/**< links not to be used before the next view */
 	struct highway_queue_stats stats; /**< tx half */
 	uint64_t errors;		/**< frames of impossible length */
 	struct highway_counter *counters; /**< this queue's row in the region */

@@ -37,8 +37,8 @@ enum highway_class_no_link {
 /** A rule as a sender keeps it. */
 struct highway_class_rule {
 	union highway_key_words match; /**< masked */
-	/** The rule's word in shared memory; equals generation, or it is gone */
-	const uint64_t *live;
+	/** In shared memory; its `live` equals generation, or the rule is gone */
+	const struct highway_rule *shared;
 	uint64_t generation;
 	uint64_t born;		/**< version of the first view that had the rule on this link */
 	uint32_t slot;

@@ -162,7 +162,11 @@ struct highway_rule {
 	struct highway_key key;
 	struct highway_key mask;
 	char peer_name[24];	/**< for people; may be cut short */
-	uint8_t pad[8];
+	/**
+	 * The generation that highwayd has ended for the time being; the rule is in force only while
+	 * this is another one. Changed before gate.change is counted up. [agent]
+	 */
+	uint64_t suppressed;
 };
 
 /** What was sent by one rule on one queue since the region was made; never goes back. [VNF] */

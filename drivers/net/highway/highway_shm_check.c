@@ -23,6 +23,7 @@ SIZE_IS(struct highway_key, 64);
 AT(struct highway_key, ip_src, 32);
 SIZE_IS(struct highway_rule, 192);
 AT(struct highway_rule, key, 32);
+AT(struct highway_rule, suppressed, 184);
 SIZE_IS(struct highway_counter, 16);
 SIZE_IS(struct highway_switch_state, 144);
 SIZE_IS(struct highway_gate, 128);

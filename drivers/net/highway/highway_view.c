@@ -143,6 +143,22 @@ birth_of(struct highway_port *port, uint32_t slot, const struct highway_rule *ru
 	return birth->version;
 }
 
+/* The link that frames are to take by a rule, NULL if there is none or the rule is not in force. */
+static struct highway_link *
+link_of(struct highway_port *port, uint32_t slot, const struct highway_rule *rule)
+{
+	struct highway_link *link = link_to(port, rule->peer_id);
+
+	if (rule->suppressed == rule->generation) {
+		/* When that is lifted, what it lets through has to enter anew. */
+		port->births[slot].generation = 0;
+		return NULL;
+	}
+	if (link != NULL && link->checked && (rule->flags & HIGHWAY_RULE_UNCHECKED) != 0)
+		return NULL;
+	return link;
+}
+
 static int
 collect_rules(struct highway_port *port, struct highway_view *view)
 {
@@ -166,11 +182,11 @@ collect_rules(struct highway_port *port, struct highway_view *view)
 
 		if (!highway_rule_read(&table[slot], &rule))
 			continue;
-		link = link_to(port, rule.peer_id);
+		link = link_of(port, slot, &rule);
 		highway_rule_prepare(&rule, &rules[n], &masks[n]);
-		rules[n].live = &table[slot].live;
+		rules[n].shared = &table[slot];
 		rules[n].slot = slot;
-		if (link == NULL || (link->checked && (rule.flags & HIGHWAY_RULE_UNCHECKED) != 0)) {
+		if (link == NULL) {
 			rules[n].link = HIGHWAY_CLASS_UNLINKED;
 		} else {
 			rules[n].link = link->slot;

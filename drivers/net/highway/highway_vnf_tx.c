@@ -179,6 +179,7 @@ new_view(struct highway_vnf_txq *txq, const struct highway_view *view)
 	uint32_t slot;
 
 	txq->view_version = view->version;
+	txq->barred = 0;
 	/* Parsed deeper or less deep, a class may take the other channel without being asked. */
 	if (txq->depth != view->classifier.depth) {
 		txq->depth = view->classifier.depth;
@@ -216,14 +217,33 @@ put(struct highway_producer *ring, struct rte_mbuf *mbuf)
 	return true;
 }
 
+/*
+ * May a rule not be used because highwayd has suppressed one of its link's? If it is lifted again
+ * before there is another view, this one does not tell that what it lets through has to enter anew.
+ * So the queue leaves the link, and the next view says what goes there.
+ */
+static bool
+barred(struct highway_vnf_txq *txq, const struct highway_class_rule *rule)
+{
+	uint64_t suppressed = __atomic_load_n(&rule->shared->suppressed, __ATOMIC_RELAXED);
+
+	if (suppressed == rule->generation && (txq->barred & link_bit(rule->link)) == 0) {
+		txq->barred |= link_bit(rule->link);
+		give_up_link(txq, rule->link);
+	}
+	return (txq->barred & link_bit(rule->link)) != 0;
+}
+
 /* 1: taken; 0: the ring is full; -1: no longer the bypass's, send it to the switch. */
-static inline int
+static __rte_always_inline int
 put_bypass(struct highway_vnf_txq *txq, const struct highway_view *view,
-	   const struct highway_class_rule *rule, struct rte_mbuf *mbuf)
+	   const struct highway_class_rule *rule, struct rte_mbuf *mbuf, const bool changed)
 {
 	struct highway_tx_link *tl = &txq->links[rule->link];
 
-	if (unlikely(__atomic_load_n(rule->live, __ATOMIC_RELAXED) != rule->generation)) {
+	if (changed && barred(txq, rule))
+		return -1;
+	if (unlikely(__atomic_load_n(&rule->shared->live, __ATOMIC_RELAXED) != rule->generation)) {
 		/* Once: nothing is sent by it from here on. */
 		if (txq->withdrawn != rule->generation)
 			txq->leave_mask |= link_bit(rule->link);
@@ -273,9 +293,9 @@ put_normal(struct highway_vnf_txq *txq, const struct highway_view *view, struct 
 	return true;
 }
 
-static uint16_t
+static __rte_always_inline uint16_t
 send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
-		struct rte_mbuf **pkts, uint16_t n)
+		struct rte_mbuf **pkts, uint16_t n, const bool changed)
 {
 	const struct highway_classifier *classifier = &view->classifier;
 	struct tally tally = { 0 };
@@ -298,7 +318,7 @@ send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 			conflict = false;
 		}
 		if (rule != NULL)
-			taken = put_bypass(txq, view, rule, mbuf);
+			taken = put_bypass(txq, view, rule, mbuf, changed);
 		if (taken > 0) {
 			if (unlikely(rule != tally.rule)) {
 				tally_flush(txq, &tally);
@@ -317,6 +337,14 @@ send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 		highway_producer_publish(&txq->links[__builtin_ctzll(txq->touched)].ring);
 	tally_flush(txq, &tally);
 	return i;
+}
+
+/* The gate has changed since the view was made. */
+static __rte_noinline uint16_t
+send_changed(struct highway_vnf_txq *txq, const struct highway_view *view, struct rte_mbuf **pkts,
+	     uint16_t n)
+{
+	return send_classified(txq, view, pkts, n, true);
 }
 
 static uint16_t
@@ -341,7 +369,7 @@ HIGHWAY_ISA(highway_vnf_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	struct highway_port *port = txq->port;
 	const struct highway_view *view;
 	uint16_t sent = 0;
-	bool up, bypass;
+	bool up, bypass, changed;
 
 	highway_presence_enter(&txq->presence);
 	view = __atomic_load_n(&port->view, __ATOMIC_ACQUIRE);
@@ -351,8 +379,8 @@ HIGHWAY_ISA(highway_vnf_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	bypass = view->bypass_on;
 	if (unlikely(view->version != txq->view_version))
 		new_view(txq, view);
-	if (unlikely(__atomic_load_n(&port->region->gate.change, __ATOMIC_ACQUIRE) !=
-		     view->change)) {
+	changed = __atomic_load_n(&port->region->gate.change, __ATOMIC_ACQUIRE) != view->change;
+	if (unlikely(changed)) {
 		/* The control thread will make a new view; what says no holds at once. */
 		highway_ctrl_kick();
 		up = up && highway_port_up(port->region);
@@ -362,10 +390,12 @@ HIGHWAY_ISA(highway_vnf_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 		goto out;
 	if (unlikely(!bypass))
 		give_up_all(txq);
-	if (bypass && view->classifier.n_rules != 0)
-		sent = send_classified(txq, view, pkts, n);
-	else
+	if (!bypass || view->classifier.n_rules == 0)
 		sent = send_normal(txq, view, pkts, n);
+	else if (likely(!changed))
+		sent = send_classified(txq, view, pkts, n, false);
+	else
+		sent = send_changed(txq, view, pkts, n);
 	highway_producer_publish(&txq->normal);
 	if (unlikely(sent < n))
 		txq->stats.tx_full += (uint64_t)(n - sent);

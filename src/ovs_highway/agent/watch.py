@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ovs_highway.events import about
 from ovs_highway.view import AgentView, Direction, PortView, View, link_view, port_view
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterable, Mapping
 
     from ovs_highway.agent.actions import LinkStatus, Pair
@@ -26,7 +26,7 @@ class PathWatch:
     def __init__(self) -> None:
         self._seen: object = None
         self._paths: dict[Pair, Direction] = {}
-        self._rules: dict[str, tuple[object, Counter[int]]] = {}
+        self._rules: dict[str, tuple[object, tuple[Counter[int], Counter[int]]]] = {}
 
     def look(
         self, ports: Ports, links: Iterable[LinkRegion], told: Iterable[LinkStatus]
@@ -79,7 +79,7 @@ class PathWatch:
         """Return the view of a port; its rules are read only if something has changed there."""
         mark = (port.region.region_id, port.region.gate().change)
         before = self._rules.get(port.name)
-        rules = before[1] if before and before[0] == mark else Counter(port.region.live_peers())
+        rules = before[1] if before and before[0] == mark else port.region.count_rules()
         self._rules[port.name] = (mark, rules)
         return port_view(port.region, agent, rules)
 

@@ -21,7 +21,7 @@ from ovs_highway.cli.table import print_table, rate
 from ovs_highway.errors import CommandError
 from ovs_highway.events import Event, EventLog
 from ovs_highway.shm import Off
-from ovs_highway.view import Direction, PortView, View, off_reasons
+from ovs_highway.view import SUPPRESSED, Direction, PortView, View, off_reasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -279,6 +279,8 @@ def rules(port: str, output: str, ended: bool, rundir: Path | None) -> None:
         peer = names.get(rule.peer_id, rule.peer_name)
         way = ways.get(peer) if rule.peer_id in names else None
         reason = way.reason if way else f"port {peer} was deleted"
+        if rule.suppressed:
+            reason = reason or SUPPRESSED
         state = "ended" if not rule.live else "waiting" if reason else "live"
         match = format_match(rule.key, rule.mask)
         rows.append((rule, peer, state, match, reason if state == "waiting" else ""))
@@ -308,9 +310,9 @@ def rules(port: str, output: str, ended: bool, rundir: Path | None) -> None:
                 for rule, peer, state, match, reason in rows
             ],
         )
+    in_force = sum(rule.live and not rule.suppressed for rule in found)
     click.echo(
-        f"{sum(rule.live for rule in found)} rules in force, {switch.rules_inert} inert, "
-        f"{switch.rules_refused} refused"
+        f"{in_force} rules in force, {switch.rules_inert} inert, {switch.rules_refused} refused"
     )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -79,13 +80,17 @@ class Rule:
 
     Attributes:
         slot: index in the table.
+        generation: names this rule among all that the slot ever holds.
         live: in force; False: withdrawn, the slot is not used again yet.
+        suppressed: not in force for the time being, by highwayd's wish.
         peer_id: region id of the receiver's port.
         key, mask: copies of `struct highway_key`.
     """
 
     slot: int
+    generation: int
     live: bool
+    suppressed: bool
     peer_id: int
     peer_name: str
     max_frame: int
@@ -208,8 +213,16 @@ class PortRegion(Region):
         return self._copy("struct highway_rule", self._in_rules_offset, self.n_rules)
 
     def live_peers(self) -> list[int]:
-        """Return the peer's region id of each rule in force."""
+        """Return the peer's region id of each rule in force, suppressed or not."""
         return [int(rule.peer_id) for rule in self.copy_rules() if rule.live]
+
+    def count_rules(self) -> tuple[Counter[int], Counter[int]]:
+        """Return how many rules are in force, and how many suppressed, by the peer's region id."""
+        in_force, suppressed = Counter[int](), Counter[int]()
+        for rule in self.copy_rules():
+            if rule.live:
+                (suppressed if _is_suppressed(rule) else in_force)[int(rule.peer_id)] += 1
+        return in_force, suppressed
 
     def inbound_peers(self) -> list[int]:
         """Return the sender's region id of each inbound rule in force."""
@@ -243,7 +256,9 @@ class PortRegion(Region):
         return [
             Rule(
                 slot=slot,
+                generation=int(table[slot].generation),
                 live=bool(table[slot].live),
+                suppressed=_is_suppressed(table[slot]),
                 peer_id=int(table[slot].peer_id),
                 peer_name=shm.clean(bytes(ffi.buffer(table[slot].peer_name))),
                 max_frame=int(table[slot].max_frame),
@@ -254,6 +269,35 @@ class PortRegion(Region):
             )
             for slot in used
         ]
+
+    def suppress(self, slot: int, generation: int) -> bool:
+        """Have the sender leave a rule with its next burst, until `lift`; OVS is not told.
+
+        Returns:
+            False if this rule is not in force (any more).
+        """
+        rule = self.rule_table()[slot]
+        if not generation or int(rule.live) != generation:
+            return False
+        if int(rule.suppressed) != generation:
+            rule.suppressed = generation
+            self.changed()
+        return True
+
+    def lift(self, slot: int, generation: int) -> None:
+        """Take `suppress` back; nothing happens if it was another rule's."""
+        rule = self.rule_table()[slot]
+        if generation and int(rule.suppressed) == generation:
+            rule.suppressed = 0
+            self.changed()
+
+    def suppressed(self) -> dict[int, int]:
+        """Return the generation by slot of each rule that would be in force if not suppressed."""
+        return {
+            slot: int(rule.generation)
+            for slot, rule in enumerate(self.copy_rules())
+            if rule.live and _is_suppressed(rule)
+        }
 
     def changed(self) -> None:
         """Tell the VNF and the switch that something in this region has changed."""
@@ -314,6 +358,10 @@ class PortRegion(Region):
         state.started = state.attached = 0
         self.changed()
         return True
+
+
+def _is_suppressed(rule: CData) -> bool:
+    return bool(rule.suppressed == rule.generation)
 
 
 def _own(struct: CData) -> CData:
