@@ -49,3 +49,9 @@ def summarize(values: Sequence[float]) -> Summary:
 def ratio(first: float, second: float) -> float | None:
     """Return how many times `second` the first value is, None if `second` is 0."""
     return first / second if second else None
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return a percentile, the next measured value above it."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, -(-len(ordered) * percent // 100) - 1)]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ovs_highway import paths
 from ovs_highway.bench import machine
 from ovs_highway.bench.command import highway
-from ovs_highway.bench.stats import ratio, summarize
+from ovs_highway.bench.stats import percentile, ratio, summarize
 from ovs_highway.errors import SandboxError
 from ovs_highway.lab import Sandbox
 from ovs_highway.lab.process import wait_until
@@ -170,12 +170,6 @@ def parts(events: list[dict[str, Any]], first: float) -> dict[str, float]:
         "handshake_ms": max(0.0, total - qmp - seen - mapped),
         "first_packet_ms": (first - made) * 1000,
     }
-
-
-def percentile(values: list[float], percent: int) -> float:
-    """Return a percentile, the next measured value above it."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, -(-len(ordered) * percent // 100) - 1)]
 
 
 def run(*, links: int, seconds: float, rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ovs_highway.bench import detector as detecting
 from ovs_highway.bench import quick as suite
 from ovs_highway.bench import soak as soaking
 from ovs_highway.bench import switchover as changes
@@ -193,6 +194,44 @@ def vm(path: Path | None, links: int, seconds: float) -> None:
     print_table(["set-up of a link", "p50", "p99"], rows)
     for name, found in result["mpps"].items():
         click.echo(f"{name}: {found['median']:.3f} Mpps ({result['label']})")
+    if path is not None:
+        write_json(path, result)
+        click.echo(f"raw results: {path}", err=True)
+
+
+@bench.command()
+@click.option(
+    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
+)
+@click.option(
+    "--flows",
+    type=click.IntRange(min=1000),
+    default=detecting.FLOWS,
+    show_default=True,
+    help="How large the flow table is.",
+)
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=3, show_default=True, help="How often each."
+)
+def detector(path: Path | None, flows: int, runs: int) -> None:
+    """How fast the p-2-p detector reads large flow tables and follows their changes.
+
+    Takes a private switch, as 'highway sandbox' does, and a minute or two.
+    """
+    if os.geteuid() != 0:
+        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
+    if path is not None:
+        check_writable(path)
+    result = detecting.run(flows=flows, runs=runs, tell=lambda text: click.echo(text, err=True))
+    for key in (
+        "sync_100k_s",
+        "sync_100k_mib",
+        "flowmods_per_s",
+        "decision_p50_ms",
+        "decision_p99_ms",
+        "flowmod_to_decision_p99_ms",
+    ):
+        click.echo(f"{key}: {result[key]}")
     if path is not None:
         write_json(path, result)
         click.echo(f"raw results: {path}", err=True)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`highway bench detector`: how fast the p-2-p detector is, on a real OVS with large tables.
+
+The detector runs alone in a process of its own, with highwayd's client. OVS and the program that
+sends flowmods have the other core.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from ovs_highway.bench import machine
+from ovs_highway.bench.flowmods import DELETE_STRICT, Controller, Rule
+from ovs_highway.bench.stats import percentile
+from ovs_highway.errors import SandboxError
+from ovs_highway.lab import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BRIDGE: Final = "br0"
+FLOWS: Final = 100_000
+PORTS: Final = 8
+RATE: Final = 1000
+_BATCH: Final = 500
+_FIRST_ADDRESS: Final = 0x0A000000
+_PATIENCE: Final = 120.0
+_DECIDED: Final = 3000
+_BASE: Final = 200
+_OTHERS: Final = 1000
+
+
+def table(flows: int) -> list[Rule]:
+    """Return so many flows: each port's own one, addresses for all, and other ports' own."""
+    own = [Rule(in_port=n, priority=1000, output=n % PORTS + 1) for n in range(1, PORTS + 1)]
+    half = (flows - len(own)) // 2
+    routes = [
+        Rule(ipv4_dst=_FIRST_ADDRESS + n, priority=50, output=n % PORTS + 1) for n in range(half)
+    ]
+    rest = flows - len(own) - len(routes)
+    others = [
+        Rule(
+            in_port=100 + n % _OTHERS,
+            ipv4_dst=_FIRST_ADDRESS + n // _OTHERS,
+            priority=60,
+            output=n % PORTS + 1,
+        )
+        for n in range(rest)
+    ]
+    return [*own, *routes, *others]
+
+
+class Probe:
+    """The detector's process, as a context manager."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._command = [
+            *(sys.executable, "-m", "ovs_highway.bench.detector_probe"),
+            *(f"unix:{sandbox.rundir / BRIDGE}.mgmt", str(PORTS)),
+        ]
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def ask(self, word: str) -> dict[str, Any]:
+        """Send a word and return the answer.
+
+        Raises:
+            SandboxError: the process has ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(word + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise SandboxError("the detector's process has ended; see above")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def await_events(self, count: int) -> dict[str, Any]:
+        """Wait until so many events have come in all; return the last answer."""
+        deadline = time.monotonic() + _PATIENCE
+        while (told := self.ask("count"))["events"] < count:
+            if time.monotonic() > deadline:
+                raise SandboxError(f"only {told['events']} of {count} events came")
+            time.sleep(0.01)
+        return told
+
+
+def run(*, flows: int, runs: int, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Measure; return what is written as JSON.
+
+    Raises:
+        SandboxError: something does not do what it should.
+    """
+    facts = machine.gather()
+    syncs: list[dict[str, Any]] = []
+    with Sandbox(highwayd=False, other_config={"pmd-maxsleep": "500"}) as sandbox:
+        sandbox.add_bridge(BRIDGE)
+        for number in range(1, PORTS + 1):
+            sandbox.add_port(BRIDGE, f"p{number}", number, queues=1, ring_size=512)
+        with Controller(sandbox.rundir, BRIDGE) as controller:
+            with Probe(sandbox) as probe:
+                empty = probe.ask("sync")["mib"]
+            rules = table(flows)
+            for start in range(0, len(rules), _BATCH):
+                controller.send(*rules[start : start + _BATCH])
+                controller.barrier()
+            for number in range(runs):
+                with Probe(sandbox) as probe:
+                    syncs.append(probe.ask("sync"))
+                    _check(probe, syncs[-1]["flows"], flows)
+                tell(f"sync {number + 1}: {syncs[-1]['sync_s']:.2f} s, {syncs[-1]['mib']:.0f} MiB")
+            with Probe(sandbox) as probe:
+                probe.ask("sync")
+                rate = _flood(probe, controller, runs, tell)
+                paced = _pace(probe, controller)
+                _check(probe, flows, flows)
+    found = [one["sync_s"] for one in syncs]
+    return {
+        "machine": facts.json(),
+        "flows": flows,
+        "ports": PORTS,
+        "sync_100k_s": round(sorted(found)[len(found) // 2], 3),
+        "sync_100k_mib": round(max(one["mib"] for one in syncs), 1),
+        "empty_mib": round(empty, 1),
+        "sync_s": [round(one, 3) for one in found],
+        **rate,
+        **paced,
+    }
+
+
+def _check(probe: Probe, there: int, flows: int) -> None:
+    if there != flows:
+        raise SandboxError(f"the detector follows {there} flows, not {flows}")
+    for number in range(1, PORTS + 1):
+        peer = probe.ask(f"verdict p{number}")["peer"]
+        if peer != f"p{number % PORTS + 1}":
+            raise SandboxError(f"p{number} is not proven to be p-2-p: {peer}")
+
+
+def _toggles(count: int) -> list[Rule]:
+    """Return flows that each take one port's proof away while they are there."""
+    return [
+        Rule(in_port=n % PORTS + 1, udp_dst=n // PORTS % 65536, priority=2000) for n in range(count)
+    ]
+
+
+def _flood(
+    probe: Probe, controller: Controller, runs: int, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Send flowmods as fast as the switch takes them."""
+    rules = _toggles(10_000)
+    samples = []
+    for number in range(runs):
+        before, began = probe.ask("count"), time.monotonic()
+        for command in (0, DELETE_STRICT):
+            for start in range(0, len(rules), _BATCH):
+                controller.send(*rules[start : start + _BATCH], command=command)
+                controller.barrier()
+        sent = time.monotonic() - began
+        after = probe.await_events(before["events"] + 2 * len(rules))
+        took = time.monotonic() - began
+        events = after["events"] - before["events"]
+        cpu = after["cpu_s"] - before["cpu_s"]
+        samples.append(
+            {
+                "offered_per_s": round(events / sent),
+                "handled_per_s": round(events / took),
+                "per_cpu_s": round(events / cpu),
+            }
+        )
+        tell(f"flood {number + 1}: {samples[-1]}")
+    middle = sorted(samples, key=lambda one: one["per_cpu_s"])[len(samples) // 2]
+    return {
+        "flowmods_per_s": middle["per_cpu_s"],
+        "flowmods_what": "events handled per second of the detector's processor time",
+        "flowmods": samples,
+    }
+
+
+def _pace(probe: Probe, controller: Controller) -> dict[str, Any]:
+    """Send flowmods at a rate, each with the time of its sending as its cookie."""
+    probe.ask("decisions")
+    start = time.monotonic() + 0.2
+    for number in range(_DECIDED):
+        time.sleep(max(0.0, start + number / RATE - time.monotonic()))
+        port, odd = number % PORTS + 1, number // PORTS % 2
+        rule = Rule(
+            in_port=port,
+            udp_dst=_BASE + port,
+            priority=2000,
+            cookie=time.monotonic_ns(),
+            output=port % PORTS + 1 if odd else None,
+        )
+        controller.send(rule)
+    controller.barrier()
+    took = time.monotonic() - start
+    time.sleep(0.5)
+    found = probe.ask("decisions")
+    if len(found["decide_ms"]) != _DECIDED:
+        raise SandboxError(f"{len(found['decide_ms'])} of {_DECIDED} flowmods were seen")
+    for number in range(PORTS):
+        port = number + 1
+        controller.send(
+            Rule(in_port=port, udp_dst=_BASE + port, priority=2000), command=DELETE_STRICT
+        )
+    controller.barrier()
+    time.sleep(0.2)
+    return {
+        "decision_p50_ms": round(percentile(found["decide_ms"], 50), 4),
+        "decision_p99_ms": round(percentile(found["decide_ms"], 99), 4),
+        "flowmod_to_decision_p50_ms": round(percentile(found["flowmod_ms"], 50), 3),
+        "flowmod_to_decision_p99_ms": round(percentile(found["flowmod_ms"], 99), 3),
+        "rate_per_s": round(_DECIDED / took),
+    }
