@@ -18,7 +18,7 @@ import click
 
 import ovs_highway
 from ovs_highway import log as logs
-from ovs_highway import paths
+from ovs_highway import paths, region
 from ovs_highway.agent.highwayd import Config, Highwayd
 from ovs_highway.errors import CommandError, HighwayError
 
@@ -95,6 +95,7 @@ def main(
         base = Path(os.path.realpath(rundir or paths.rundir()))
         ovs_base = ovs_rundir or Path(os.environ.get("OVS_RUNDIR") or "/var/run/openvswitch")
         _raise_file_limit()
+        region.survive_cuts()
         with pid_lock(base):
             asyncio.run(_serve(Config(rundir=base, ovs_rundir=ovs_base)))
     except* (HighwayError, OSError) as group:

@@ -31,6 +31,7 @@ class Source:
         self.ports: dict[str, PortRegion] = {}
 
     def __enter__(self) -> Source:
+        region.survive_cuts()
         self.ports, _ = region.open_ports(self._tag, writable=self._writable)
         for port in self.ports.values():
             self._stack.enter_context(port)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ovs_highway.errors import RegionError
 from ovs_highway.region._alone import go_on_alone, stop_alone
+from ovs_highway.region._cut import survive_cuts
 from ovs_highway.region._files import SHM_DIR, region_dirs, region_name, region_paths, unlink_region
 from ovs_highway.region._link import LinkEnd, LinkRegion
 from ovs_highway.region._port import Gate, PortRegion, Rule, SwitchState, VnfState
@@ -35,6 +36,7 @@ __all__ = [
     "region_name",
     "region_paths",
     "stop_alone",
+    "survive_cuts",
     "unlink_region",
 ]
 

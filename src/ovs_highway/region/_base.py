@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from ovs_highway import shm
 from ovs_highway.errors import RegionError
+from ovs_highway.region._cut import register
 from ovs_highway.shm import CData, RingGeometry, ffi
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Region:
         """Map `fd`, which this object owns from now on, even if this raises RegionError."""
         self.fd = fd
         self._mem: mmap.mmap | None = None
-        self._cut = False
+        self._cut = self._cut_told = False
         try:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
@@ -48,6 +49,7 @@ class Region:
             self._mem = mmap.mmap(fd, size, access=access)
             self._buffer = ffi.from_buffer(self._mem)
             self.raw: CData = ffi.cast(f"struct {self._TYPE} *", self._buffer)
+            register(self)
             self._check_header(what)
         except (OSError, ValueError) as error:
             self.close()
@@ -95,10 +97,16 @@ class Region:
     def guard(self) -> bool:
         """Put empty memory in the region's place if its file was cut short; return whether it was.
 
-        Who maps a region can also truncate it, and the next access would be a SIGBUS. Returns
-        True only once.
+        Who maps a region can also truncate it, and the next access would be a SIGBUS; see also
+        `survive_cuts`. Returns True only once.
         """
-        if self._cut or os.fstat(self.fd).st_size >= self.size:
+        self.replace_cut()
+        told, self._cut_told = self._cut_told, self._cut
+        return self._cut and not told
+
+    def replace_cut(self) -> bool:
+        """Do that, and return whether there was anything to do."""
+        if self._cut or self.fd < 0 or os.fstat(self.fd).st_size >= self.size:
             return False
         libc = ctypes.CDLL(None, use_errno=True)
         libc.mmap.restype = ctypes.c_void_p
