@@ -46,7 +46,7 @@ class Usage:
 
 
 def at_rest(sandbox: Sandbox) -> Usage:
-    """Look once what the daemons hold has not changed for a second: what is removed takes a while."""
+    """Look once what the daemons hold has not changed for a second."""
     seen = [Usage.now(sandbox)]
 
     def quiet() -> bool:

@@ -67,13 +67,13 @@ class Detection:
     def follow(self, snapshot: Snapshot) -> None:
         """Take over a new state of the database."""
         self._snapshot = snapshot
-        bridges = {
-            name
-            for interface in snapshot.ports.values()
-            for name in pipeline(snapshot, interface.bridge)
-        } & set(snapshot.bridges)
-        self.detector.configure(settings(snapshot, bridges))
-        self._decide()
+        bridges: set[str] = set()
+        if snapshot.external_ids.get("highway-detector") != "off":
+            for interface in snapshot.ports.values():
+                bridges |= pipeline(snapshot, interface.bridge)
+        before = set(self.detector.ports)
+        self.detector.configure(settings(snapshot, bridges & set(snapshot.bridges)))
+        self._decide(gone=before != set(self.detector.ports))
         self._changed.set()
 
     async def run(self) -> None:
@@ -131,9 +131,8 @@ class Detection:
 
     # Proofs ------------------------------------------------------------------------------------
 
-    def _decide(self) -> None:
-        changed = self.detector.decide()
-        if changed:
+    def _decide(self, *, gone: bool = False) -> None:
+        if self.detector.decide() or gone:
             self._publish()
 
     def _publish(self) -> None:

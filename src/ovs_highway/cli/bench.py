@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ovs_highway.bench import detector as detecting
+from ovs_highway.bench import plot
 from ovs_highway.bench import quick as suite
+from ovs_highway.bench import setup as setting_up
 from ovs_highway.bench import soak as soaking
 from ovs_highway.bench import switchover as changes
 from ovs_highway.bench import vm as virtual
@@ -235,6 +237,51 @@ def detector(path: Path | None, flows: int, runs: int) -> None:
     if path is not None:
         write_json(path, result)
         click.echo(f"raw results: {path}", err=True)
+
+
+@bench.command()
+@click.option(
+    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
+)
+@click.option(
+    "--plot",
+    "base",
+    type=click.Path(path_type=Path),
+    help="Write plots to this name with .svg and .png; needs matplotlib.",
+)
+@click.option(
+    "--tries",
+    type=click.IntRange(min=setting_up.MIN_TRIES),
+    default=setting_up.MIN_TRIES,
+    show_default=True,
+    help="How often, with and without the detector each.",
+)
+def setup(path: Path | None, base: Path | None, tries: int) -> None:
+    """How long after a flowmod the bypass is used, and left, with and without the detector.
+
+    Takes a private switch, as 'highway sandbox' does, and some minutes. Needs a source tree with
+    what 'make build' builds.
+    """
+    if os.geteuid() != 0:
+        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
+    for file in filter(None, (path, base)):
+        check_writable(file)
+    result = setting_up.run(tries=tries, tell=lambda text: click.echo(text, err=True))
+    names = ("setup_p50_ms", "setup_p99_ms", "withdraw_p50_ms", "withdraw_p99_ms")
+    rows = [
+        [label, *(side[name] for name in names)]
+        for label, side in (
+            ("with the detector", result),
+            ("without", result["without_detector"]),
+        )
+    ]
+    print_table(["", *(name.replace("_", " ") for name in names)], rows)
+    if path is not None:
+        write_json(path, result)
+        click.echo(f"raw results: {path}", err=True)
+    if base is not None:
+        for file in plot.setup_times(result, base):
+            click.echo(f"plot: {file}", err=True)
 
 
 def _print(result: dict[str, Any]) -> None:

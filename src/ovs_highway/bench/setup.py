@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`highway bench setup`: how long after a flowmod the bypass is used, and is left, under traffic.
+
+p1 sends numbered packets all the time; one flow from p1 drops them or outputs them to p2, by turns.
+Before each set-up the link is removed, so that its memory is made and handed over as for the first
+time. With and without the detector by turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from ovs_highway import paths
+from ovs_highway.bench import machine
+from ovs_highway.bench.flowmods import Controller, Rule
+from ovs_highway.bench.stats import percentile
+from ovs_highway.errors import SandboxError
+from ovs_highway.lab import Sandbox, Traffic
+from ovs_highway.lab.process import wait_until
+from ovs_highway.region import open_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BRIDGE: Final = "br0"
+RATE: Final = 5000
+MIN_TRIES: Final = 50
+_BLOCK: Final = 5
+_POLL: Final = 0.0002
+_QUIET: Final = 0.3
+_RUN: Final = 0.3
+_PATIENCE: Final = 30.0
+_DROP: Final = Rule(in_port=1)
+_FORWARD: Final = Rule(in_port=1, output=2)
+
+
+@dataclass(slots=True)
+class Times:
+    """Milliseconds from a flowmod to the first packet from the bypass, and to the last."""
+
+    setup: list[float] = field(default_factory=list)
+    withdraw: list[float] = field(default_factory=list)
+
+    def json(self) -> dict[str, Any]:
+        """Return percentiles and values."""
+        return {
+            f"{name}_p{percent}_ms": round(percentile(values, percent), 2)
+            for name, values in (("setup", self.setup), ("withdraw", self.withdraw))
+            for percent in (50, 99)
+        } | {
+            "setup_ms": [round(value, 2) for value in self.setup],
+            "withdraw_ms": [round(value, 2) for value in self.withdraw],
+        }
+
+
+class Bench:
+    """p1 and p2 on one switch, with traffic and a controller."""
+
+    def __init__(
+        self, sandbox: Sandbox, controller: Controller, received: Callable[[], int]
+    ) -> None:
+        self._sandbox, self._controller, self._received = sandbox, controller, received
+        self._random = random.Random(1)
+
+    def use_detector(self, *, on: bool) -> None:
+        """Turn the detector on or off."""
+        if on:
+            self._sandbox.vsctl("remove", "Open_vSwitch", ".", "external_ids", "highway-detector")
+        else:
+            self._sandbox.vsctl("set", "Open_vSwitch", ".", "external_ids:highway-detector=off")
+        time.sleep(1.0)
+
+    def once(self, times: Times) -> None:
+        """Set a bypass up from nothing, and withdraw it."""
+        self._no_link()
+        time.sleep(self._random.uniform(0.1, 0.2))
+        before, sent = self._received(), time.monotonic()
+        self._controller.send(_FORWARD)
+        if not wait_until(lambda: self._received() > before, _PATIENCE, interval=_POLL):
+            raise SandboxError("the bypass is not used; see the logs")
+        times.setup.append((time.monotonic() - sent) * 1000)
+        time.sleep(_RUN + self._random.uniform(0, 0.1))
+        times.withdraw.append(self._withdraw())
+
+    def _withdraw(self) -> float:
+        """Return the milliseconds to the last packet from the bypass."""
+        count, sent = self._received(), time.monotonic()
+        self._controller.send(_DROP)
+        last = sent
+        while (now := time.monotonic()) - last < _QUIET:
+            if (there := self._received()) != count:
+                count, last = there, now
+            if now - sent > _PATIENCE:
+                raise SandboxError("the bypass is not left; see the logs")
+            time.sleep(_POLL)
+        return (last - sent) * 1000
+
+    def _no_link(self) -> None:
+        """Have the link removed, which would otherwise be kept for a while."""
+        self._controller.send(_DROP)
+        self._controller.barrier()
+        self._trust("nobody")
+        gone = wait_until(lambda: not self._links(), _PATIENCE, interval=0.01)
+        if not gone:
+            raise SandboxError("the link is not removed; see the logs")
+        self._trust("sandbox")
+
+    def _trust(self, label: str) -> None:
+        self._sandbox.vsctl("set", "Interface", "p1", f"external_ids:highway-trust={label}")
+
+    def _links(self) -> bool:
+        return any("-link-" in path.name for path in paths.region_files(self._sandbox.rundir))
+
+
+@contextlib.contextmanager
+def _counter(sandbox: Sandbox) -> Iterator[Callable[[], int]]:
+    """Give a function that reads what p2 has received over the bypass."""
+    regions, _ = open_ports(paths.region_tag(sandbox.rundir))
+    with contextlib.ExitStack() as stack:
+        for region in regions.values():
+            stack.enter_context(region)
+        stats = regions["p2"].raw.queue_stats[0]
+        yield lambda: int(stats.rx_bypass_packets)
+
+
+def run(*, tries: int, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Measure; return what is written as JSON.
+
+    Raises:
+        SandboxError: something does not do what it should.
+    """
+    facts = machine.gather()
+    found = {"with": Times(), "without": Times()}
+    with Sandbox(other_config={"pmd-maxsleep": "200"}) as sandbox:
+        sandbox.add_bridge(BRIDGE)
+        for number in (1, 2):
+            sandbox.add_port(BRIDGE, f"p{number}", number)
+        with (
+            Controller(sandbox.rundir, BRIDGE) as controller,
+            Traffic("traffic", ["p1", "p2"], devargs="idle=yield", env=sandbox.env) as traffic,
+            _counter(sandbox) as received,
+        ):
+            controller.send(_DROP)
+            traffic.define("udp=1000")
+            traffic.wait_link_up()
+            traffic.send(0, classes=[0], rate=RATE)
+            bench = Bench(sandbox, controller, received)
+            while len(found["without"].setup) < tries:
+                for name, times in found.items():
+                    bench.use_detector(on=name == "with")
+                    for _ in range(_BLOCK):
+                        bench.once(times)
+                    tell(
+                        f"{name} the detector, {len(times.setup)}: set-up"
+                        f" {times.setup[-1]:.1f} ms, withdrawal {times.withdraw[-1]:.1f} ms"
+                    )
+            traffic.stop(0)
+    return {
+        "machine": facts.json(),
+        "tries": len(found["with"].setup),
+        "rate_pps": RATE,
+        **found["with"].json(),
+        "without_detector": found["without"].json(),
+    }
