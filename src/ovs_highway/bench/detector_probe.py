@@ -2,7 +2,8 @@
 """The process in which `highway bench detector` runs the detector, alone, as highwayd does.
 
 It reads words from its standard input and answers each with a line of JSON: `sync` (when all is
-known), `count` (events so far), `decisions` (times since the last such word), `verdict PORT`.
+known), `count` (events and pauses so far), `decisions` (times since the last such word), `verdict
+PORT`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ovs_highway.detector.switch import BridgeSettings, PortSettings
 from ovs_highway.detector.verdicts import Detector
 from ovs_highway.openflow.client import Client
-from ovs_highway.openflow.model import FlowGone, FlowSet, Synced
+from ovs_highway.openflow.model import FlowGone, FlowSet, Restart, Synced
 
 if TYPE_CHECKING:
     from ovs_highway.openflow.model import Event
@@ -37,7 +38,7 @@ class Probe:
         self.synced = asyncio.Event()
         self.began = time.monotonic()
         self.sync_s = 0.0
-        self.events = 0
+        self.events = self.pauses = 0
         self.worked = 0.0
         self.decisions: list[float] = []
         self.latencies: list[float] = []
@@ -56,6 +57,7 @@ class Probe:
             if isinstance(event, FlowSet) and event.flow.cookie > 1 << 40:
                 self.decisions.append((ended - began) * 1000)
                 self.latencies.append((now - event.flow.cookie) / 1e6)
+            self.pauses += isinstance(event, Restart) and event.missed
             if isinstance(event, Synced) and not self.synced.is_set():
                 self.sync_s = time.monotonic() - self.began
                 gc.collect()
@@ -69,7 +71,8 @@ class Probe:
             flows = len(self.detector.bridges[BRIDGE])
             return {"sync_s": self.sync_s, "flows": flows, "mib": _memory()}
         if word == "count":
-            return {"events": self.events, "cpu_s": time.process_time()}
+            cpu = time.process_time()
+            return {"events": self.events, "pauses": self.pauses, "cpu_s": cpu}
         if word == "decisions":
             found = {"decide_ms": self.decisions, "flowmod_ms": self.latencies}
             self.decisions, self.latencies = [], []

@@ -97,7 +97,7 @@ class Detector:
     def judge(self, port: str, known: int = 0, value: int = 0) -> tuple[Verdict, Walk]:
         """Judge a port, or only those of its packets of which `known` bits have this value."""
         walk = self._walk(port, known, value, refine=False, budget=_COARSE)
-        if walk.reason is not None and not walk.bounded:
+        if not walk.definite and not walk.bounded:
             fine = self._walk(port, known, value, refine=True, budget=_FINE)
             if not fine.bounded:
                 walk = fine

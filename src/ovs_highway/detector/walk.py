@@ -47,6 +47,8 @@ Place: TypeAlias = tuple[str, int]
 
 _MAX_DEPTH: Final = 64  # MAX_DEPTH, of resubmits backward and patch ports
 _MAX_RESUBMITS: Final = 4096  # MAX_RESUBMITS
+_MAX_OFP_PORT: Final = 0xFFFF
+_RESERVED_OFP_PORTS: Final = 0xFFF7
 
 _WRITABLE: Final = METADATA.ones | sum(FIELDS[f"reg{n}"].ones for n in range(16)) | IN_PORT.ones
 _KEPT_BY_PATCH: Final = ~META_ONES
@@ -149,7 +151,6 @@ class Walk:
         self._trace = trace
         self._done: dict[_Look, tuple[tuple[State, ...], int] | None] = {}
         self._resubmits = 0
-        self._barren: tuple[str, Flow] | None = None
         self.target: Place | None = None
         self.reason: Reason | None = None
         self.visits: list[Visit] = []
@@ -164,13 +165,18 @@ class Walk:
         packets = known & ~META_ONES
         state = State(META_ONES | packets, IN_PORT.place(port) | (value & packets))
         try:
-            for end in self._enter(bridge, port, state, None, 0):
+            for end in self._enter(bridge, port, state, None, 0, last=True):
                 if end.out is None:
-                    self._no(Reason("drop", "drops it", *(self._barren or (bridge, None))))
+                    self._no(Reason("drop", "drops it", bridge))
         except _Stop:
             pass
         if self.target is None and self.reason is None:
-            self.reason = Reason("drop", "drops it", *(self._barren or (bridge, None)))
+            self.reason = Reason("drop", "drops it", bridge)
+
+    @property
+    def definite(self) -> bool:
+        """The answer is yes, or stands in the first flow met, whose match tells nothing more."""
+        return self.reason is None or len(self.visits) <= 1
 
     def _no(self, reason: Reason) -> None:
         if self.reason is None:
@@ -188,9 +194,9 @@ class Walk:
     # Bridges and tables ------------------------------------------------------------------------
 
     def _enter(
-        self, name: str, port: int, state: State, flow: Flow | None, depth: int
+        self, name: str, port: int, state: State, flow: Flow | None, depth: int, *, last: bool
     ) -> list[State]:
-        """Packets arrive at a port of a bridge."""
+        """Packets arrive at a port of a bridge; `last`: nothing is done with them afterwards."""
         bridge = self._bridges.get(name)
         self.ports.add((name, port))
         self.passed.add(name)
@@ -211,7 +217,7 @@ class Walk:
         if settings.blocked is not None:
             self._no(Reason("port", settings.blocked, name))
         ends = []
-        for end in self._table(bridge, 0, state, flow, depth, missing=True):
+        for end in self._table(bridge, 0, state, flow, depth, missing=True, last=last):
             ends += self._finish(bridge, end, depth)
         return ends
 
@@ -224,9 +230,15 @@ class Walk:
         depth: int,
         *,
         missing: bool,
+        last: bool,
         port: int | None = None,
     ) -> tuple[State, ...]:
-        """Look into a table, as if from `port`; `missing`: no flow found is an answer."""
+        """Look into a table, as if from `port`.
+
+        Args:
+            missing: no flow found is an answer.
+            last: nothing follows this look, so that no output until then is an answer, too.
+        """
         key = (bridge.name, number, state, -1 if port is None else port)
         if key in self._done:
             before = self._done[key]
@@ -255,7 +267,10 @@ class Walk:
             self._spend()
             self._resubmits = so_far
             try:
-                found |= dict.fromkeys(self._flow(bridge, other, state, depth))
+                ends = self._flow(bridge, other, state, depth, last=last)
+                if last and any(end.out is None and not end.pending for end in ends):
+                    self._no(Reason("drop", "drops it", bridge.name, other))
+                found |= dict.fromkeys(ends)
             except _Stop:
                 # As long as this flow is met, the answer stays.
                 least = max(least, other.priority)
@@ -268,9 +283,8 @@ class Walk:
                 text = f"table {number} has no flow for all of it"
                 self._no(Reason("miss", text, bridge.name, flow))
             found[state] = None
-        ends = tuple(found)
-        self._done[key] = ends, most - begun
-        return ends
+        self._done[key] = tuple(found), most - begun
+        return tuple(found)
 
     def _count(self, bridge: Bridge, flow: Flow | None, resubmits: int) -> None:
         """OVS drops packets that are looked up too often; branches count as if all were taken."""
@@ -278,7 +292,9 @@ class Walk:
         if self._resubmits > _MAX_RESUBMITS:
             self._no(Reason("loop", "resubmits too often", bridge.name, flow))
 
-    def _flow(self, bridge: Bridge, flow: Flow, state: State, depth: int) -> list[State]:
+    def _flow(
+        self, bridge: Bridge, flow: Flow, state: State, depth: int, *, last: bool
+    ) -> list[State]:
         """Packets have met a flow."""
         if self._trace is not None:
             self._trace(depth, bridge.name, flow)
@@ -288,30 +304,42 @@ class Walk:
             # in_port may be another one for this look only, see resubmit.
             bits = flow.mask & ~IN_PORT.ones & ~state.known & ~OPAQUE.ones
             state = state._replace(known=state.known | bits, value=state.value | flow.value & bits)
-        ends = self._actions(bridge, flow, flow.actions, state, depth)
-        leaf = not any(isinstance(action, Goto | Resubmit) for action in flow.actions)
-        if leaf and any(end.out is None and not end.pending for end in ends):
-            self._barren = self._barren or (bridge.name, flow)
-        return ends
+        return self._actions(bridge, flow, flow.actions, state, depth, last=last)
 
     # Actions -----------------------------------------------------------------------------------
 
     def _actions(
-        self, bridge: Bridge, flow: Flow, actions: Actions, state: State, depth: int
+        self,
+        bridge: Bridge,
+        flow: Flow,
+        actions: Actions,
+        state: State,
+        depth: int,
+        *,
+        last: bool = False,
     ) -> list[State]:
         states = [state]
         for action in actions:
+            at_end = last and action is actions[-1]
             following: dict[State, None] = {}
             for one in states:
                 if one.exited:
                     following[one] = None
                 else:
-                    following |= dict.fromkeys(self._act(bridge, flow, action, one, depth))
+                    ends = self._act(bridge, flow, action, one, depth, last=at_end)
+                    following |= dict.fromkeys(ends)
             states = list(following)
         return states
 
     def _act(
-        self, bridge: Bridge, flow: Flow, action: Action, state: State, depth: int
+        self,
+        bridge: Bridge,
+        flow: Flow,
+        action: Action,
+        state: State,
+        depth: int,
+        *,
+        last: bool = False,
     ) -> tuple[State, ...] | list[State]:
         match action:
             case Output(port):
@@ -319,13 +347,15 @@ class Walk:
             case OutputReg(source):
                 if source.ones & ~state.known:
                     return self._unknown(bridge, flow, f"outputs to what {source.name} has", state)
-                return self._output(bridge, flow, source.take(state.value), state, depth)
+                return self._output(bridge, flow, _port_of(source.take(state.value)), state, depth)
             case Goto(table):
-                return self._table(bridge, table, state, flow, depth, missing=True)
+                return self._table(bridge, table, state, flow, depth, missing=True, last=last)
             case Resubmit(port, table):
                 number = flow.table if table is None else table
                 deeper = depth + (number <= flow.table)
-                return self._table(bridge, number, state, flow, deeper, missing=False, port=port)
+                return self._table(
+                    bridge, number, state, flow, deeper, missing=False, last=last, port=port
+                )
             case Group(number):
                 return self._group(bridge, flow, number, state, depth)
             case Load() | Move():
@@ -406,7 +436,7 @@ class Walk:
         if depth >= _MAX_DEPTH:
             self._no(Reason("loop", "passes too many patch ports", peer[0], flow))
             return [state]
-        ends = self._enter(*peer, State(known, value, state.out), flow, depth + 1)
+        ends = self._enter(*peer, State(known, value, state.out), flow, depth + 1, last=False)
         return [state._replace(out=end.out) for end in ends]
 
     def _finish(self, bridge: Bridge, state: State, depth: int) -> list[State]:
@@ -462,6 +492,13 @@ class Walk:
         else:
             known, value = _move(action.source, target, state)
         return [state._replace(known=known, value=value)]
+
+
+def _port_of(value: int) -> int:
+    """Return the port that a register's value means: OVS's own numbers have 16 bits."""
+    if value > _MAX_OFP_PORT:
+        return model.NONE
+    return value if value < _RESERVED_OFP_PORTS else value | 0xFFFF0000
 
 
 def _move(source: Slice, target: Slice, state: State) -> tuple[int, int]:
