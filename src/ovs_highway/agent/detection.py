@@ -10,12 +10,16 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ovs_highway import unixctl
+from ovs_highway.agent import control
 from ovs_highway.agent.actions import Proofs
 from ovs_highway.agent.policy import pipeline
 from ovs_highway.agent.suppression import Suppression
 from ovs_highway.detector.settings import settings
 from ovs_highway.detector.verdicts import Detector
+from ovs_highway.errors import CommandError
 from ovs_highway.events import about
+from ovs_highway.openflow import messages as wire
 from ovs_highway.openflow.client import Client
 from ovs_highway.openflow.model import Restart, Synced
 
@@ -32,6 +36,7 @@ log = logging.getLogger(__name__)
 
 HOLD: Final = 10.0
 """Seconds for which a proof outlives the connection that it came from."""
+_LEFT_OUT: Final = (b"meter:", b"write_actions(", b"clear_actions")
 _LARGE: Final = 10_000
 """Flows of a bridge from which on Python's collector is told to leave them alone."""
 
@@ -62,6 +67,7 @@ class Detection:
         self._snapshot: Snapshot | None = None
         self._changed = asyncio.Event()
         self._missed: set[str] = set()
+        self._doubtful = asyncio.Event()
         self._held: dict[str, tuple[str, float]] = {}
 
     def follow(self, snapshot: Snapshot) -> None:
@@ -82,6 +88,7 @@ class Detection:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.suppression.run(), name="suppression")
             group.create_task(self._end_holds(), name="proofs")
+            group.create_task(self._examine_doubtful(), name="OpenFlow 1.0")
             while True:
                 await self._changed.wait()
                 self._changed.clear()
@@ -115,8 +122,11 @@ class Detection:
 
     def _take(self, name: str, events: list[Event]) -> None:
         changes = self.detector.take(name, events)
-        self._decide()
         synced = any(isinstance(event, Synced) for event in events)
+        if synced and self.detector.bridges[name].version == wire.OF10:
+            self.detector.doubt(name, "whether OpenFlow 1.0 tells everything is being looked at")
+            self._doubtful.set()
+        self._decide()
         if changes.missed:
             self._missed.add(name)
         if not changes.everything or (synced and name in self._missed):
@@ -128,6 +138,34 @@ class Detection:
             if count >= _LARGE:
                 gc.collect()
                 gc.freeze()
+
+    async def _examine_doubtful(self) -> None:
+        """OpenFlow 1.0 leaves out what it cannot say, so OVS is asked whether there is any of it.
+
+        While a bridge speaks nothing else, nobody can add more of it.
+        """
+        while True:
+            await self._doubtful.wait()
+            self._doubtful.clear()
+            for name, bridge in list(self.detector.bridges.items()):
+                if bridge.version != wire.OF10 or bridge.doubt is None:
+                    continue
+                why = await self._left_out(name)
+                self.detector.doubt(name, why)
+                self._decide()
+
+    async def _left_out(self, name: str) -> str | None:
+        try:
+            socket = unixctl.vswitchd_socket(self._ovs_rundir)
+            for what in _LEFT_OUT:
+                if await control.search(socket, "bridge/dump-flows", name, what=what):
+                    word = what.decode().rstrip(":(")
+                    return (
+                        f"it has flows with {word}, which OpenFlow 1.0 leaves out; let it speak 1.4"
+                    )
+        except CommandError as error:
+            return f"whether OpenFlow 1.0 tells everything is not known: {error}"
+        return None
 
     # Proofs ------------------------------------------------------------------------------------
 

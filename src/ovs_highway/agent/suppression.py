@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SURVEY_PAUSE: Final = 0.05
+_LATE_PAUSE: Final = 0.01
+_LATE: Final = 0.25
+"""Seconds after a change within which OVS's offload thread may still put rules of before it."""
 _SURVEY_AGAIN: Final = 5.0
 _MAX_JUDGED: Final = 256
 """Rules per port and change that are judged; more than that are suppressed unseen."""
@@ -74,6 +77,9 @@ class Suppression:
         self._classes: dict[int, tuple[int, list[RuleClass]]] = {}
         self._suppressed: dict[_Rule, int] = {}
         self._stamp = 0
+        self._now = asyncio.get_running_loop().time
+        self._recent: dict[str, float] = {}
+        self._seen: dict[str, set[tuple[int, int]]] = {}
         self._some = asyncio.Event()
 
     async def run(self) -> None:
@@ -101,10 +107,28 @@ class Suppression:
         for name in sorted(concerned):
             self._surveys.drop(name)
             self._judge(self._ports[name], changes)
+            self._recent[name] = self._now() + _LATE
 
     def _judge(self, port: Port, changes: Changes) -> None:
+        rules = self._rules(port)
+        self._seen[port.name] = {(rule.slot, rule.generation) for rule in rules}
+        self._leave(port, [rule for rule in rules if touches(changes, rule.known, rule.value)])
+
+    def _judge_late(self) -> None:
+        """Judge rules that come just after a change of flows: OVS may have made them before it."""
+        for name, until in list(self._recent.items()):
+            port = self._ports.get(name)
+            if port is None or name not in self._detector.ports or self._now() >= until:
+                del self._recent[name]
+                self._seen.pop(name, None)
+                continue
+            rules, seen = self._rules(port), self._seen.get(name, set())
+            self._leave(port, [one for one in rules if (one.slot, one.generation) not in seen])
+            self._seen[name] = {(rule.slot, rule.generation) for rule in rules}
+
+    def _leave(self, port: Port, concerned: list[RuleClass]) -> None:
+        """Suppress those of some rules that are not certain to be right."""
         names = {other.region.region_id: other.name for other in self._ports.values()}
-        concerned = [rule for rule in self._rules(port) if touches(changes, rule.known, rule.value)]
         found = []
         for number, rule in enumerate(concerned):
             peer = names.get(rule.peer_id, "")
@@ -141,17 +165,19 @@ class Suppression:
     # Surveys -----------------------------------------------------------------------------------
 
     async def _survey_forever(self) -> None:
-        now = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(_SURVEY_PAUSE)
+            await asyncio.sleep(_LATE_PAUSE if self._recent else _SURVEY_PAUSE)
+            if self._recent:
+                self._guard()
+                self._judge_late()
             known = {port.region.region_id for port in self._ports.values()}
             self._classes = {key: value for key, value in self._classes.items() if key in known}
             for name, port in list(self._ports.items()):
                 if name not in self._detector.ports or not port.wants:
                     self._surveys.drop(name)
-                elif self._surveys.missing(name) and now() >= self._too_large.get(name, 0):
+                elif self._surveys.missing(name) and self._now() >= self._too_large.get(name, 0):
                     if not self._surveys.make(name):
-                        self._too_large[name] = now() + _SURVEY_AGAIN
+                        self._too_large[name] = self._now() + _SURVEY_AGAIN
                     await asyncio.sleep(0)
 
     # Lifting -----------------------------------------------------------------------------------

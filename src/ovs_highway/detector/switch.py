@@ -64,6 +64,7 @@ class Bridge:
 
     Attributes:
         unsynced: why not everything is known, None if it is.
+        doubt: why what is known may not be all, None if there is no doubt.
         version: of OpenFlow, as on the wire; 0 while nothing is known.
     """
 
@@ -81,12 +82,15 @@ class Bridge:
         self.groups_told = False
         self.frags = 0
         self.version = 0
+        self.doubt: str | None = None
 
     @property
     def blocked(self) -> str | None:
         """Why nothing that passes the bridge can be proven now, None if it can."""
         if self.unsynced is not None:
             return f"bridge {self.name}: {self.unsynced}"
+        if self.doubt is not None:
+            return f"bridge {self.name}: {self.doubt}"
         if self.settings.blocked is not None:
             return f"bridge {self.name}: {self.settings.blocked}"
         if self.frags == _FRAG_DROP:

@@ -82,6 +82,13 @@ class Detector:
             self._dirty |= self._interest.concerned(name, changes)
         return changes
 
+    def doubt(self, name: str, why: str | None) -> None:
+        """Take what a bridge's connection tells for incomplete, or not any more."""
+        bridge = self.bridges.get(name)
+        if bridge is not None and bridge.doubt != why:
+            bridge.doubt = why
+            self._dirty.update(self.ports)
+
     def decide(self) -> list[Verdict]:
         """Judge the ports that are concerned by what has changed; return new verdicts."""
         found = []
