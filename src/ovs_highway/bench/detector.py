@@ -7,6 +7,7 @@ sends flowmods have the other core.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -20,15 +21,16 @@ from ovs_highway.errors import SandboxError
 from ovs_highway.lab import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 BRIDGE: Final = "br0"
 FLOWS: Final = 100_000
 PORTS: Final = 8
 RATE: Final = 1000
-_RATES: Final = (2_500, 5_000, 10_000, 15_000, 20_000, 30_000)
+_RATES: Final = (5_000, 10_000, 15_000, 20_000, 30_000, 40_000)
 _SUSTAINED_S: Final = 4
-_SLICE: Final = 10
+_SLICES_PER_S: Final = 500
+_CONTROLLERS: Final = 10
 _LEFT_S: Final = 0.5
 _BATCH: Final = 500
 _FIRST_ADDRESS: Final = 0x0A000000
@@ -126,7 +128,12 @@ def run(*, flows: int, runs: int, tell: Callable[[str], None]) -> dict[str, Any]
                 probe.ask("sync")
                 paced = _pace(probe, controller)
                 _check(probe, flows, flows)
-                rate = _sustain(probe, controller, tell)
+                with contextlib.ExitStack() as stack:
+                    more = [
+                        stack.enter_context(Controller(sandbox.rundir, BRIDGE))
+                        for _ in range(_CONTROLLERS)
+                    ]
+                    rate = _sustain(probe, more, tell)
     found = [one["sync_s"] for one in syncs]
     return {
         "machine": facts.json(),
@@ -157,22 +164,27 @@ def _toggles(count: int) -> list[Rule]:
     ]
 
 
-def _sustain(probe: Probe, controller: Controller, tell: Callable[[str], None]) -> dict[str, Any]:
+def _sustain(
+    probe: Probe, controllers: Sequence[Controller], tell: Callable[[str], None]
+) -> dict[str, Any]:
     """Send flowmods at rising rates, until they come faster than they are followed.
 
-    A rate is sustained if OVS never had to pause the monitor, for the detector did not read fast
-    enough, and nothing was left to be read soon after the last.
+    OVS takes 50 messages of a controller at a time, so there are several of them. A rate is
+    sustained if OVS never had to pause the monitor, for the detector did not read fast enough, and
+    nothing was left to be read soon after the last.
     """
     samples: list[dict[str, Any]] = []
     for rate in _RATES:
-        rules = _toggles(rate * _SUSTAINED_S // 2)
+        rules, piece = _toggles(rate * _SUSTAINED_S // 2), rate // _SLICES_PER_S
         before, start = probe.ask("count"), time.monotonic()
         for command in (ADD, DELETE_STRICT):
-            for first in range(0, len(rules), _SLICE):
+            for number, first in enumerate(range(0, len(rules), piece)):
                 done = first + (len(rules) if command else 0)
                 time.sleep(max(0.0, start + done / rate - time.monotonic()))
-                controller.send(*rules[first : first + _SLICE], command=command)
-        controller.barrier()
+                turn = controllers[number % len(controllers)]
+                turn.send(*rules[first : first + piece], command=command)
+            for controller in controllers:
+                controller.barrier()
         took = time.monotonic() - start
         time.sleep(_LEFT_S)
         after = probe.ask("count")
