@@ -8,11 +8,11 @@ message costs only itself. docs/control-protocol.md tells who sends what, and wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from ovs_highway import shm
-from ovs_highway.shm import CData, Role, Status, ffi
+from ovs_highway.shm import CData, LinkFlag, Role, Status, ffi
 
 _MAGIC: Final = shm.MSG_MAGIC.to_bytes(4, "little")
 _CHECKSUM: Final = ffi.offsetof("struct highway_msg", "checksum")
@@ -138,14 +138,14 @@ class LinkMessage(Message):
 
     Attributes:
         end: which end the VNF is.
-        checked: receivers check each frame against the inbound rules; in LINK_ADD and LINK_ADDED.
+        flags: what it must heed, or does; in LINK_ADD, LINK_ADDED and LINK_UPDATE.
     """
 
     link_id: int
     size: int = 0
     peer_id: int = 0
     end: int = 0
-    checked: bool = False
+    flags: LinkFlag = shm.FREE
     status: Status = Status.OK
     peer_name: str = ""
     text: str = ""
@@ -154,7 +154,7 @@ class LinkMessage(Message):
         link = body.link
         link.link_id, link.size, link.peer_id = self.link_id, self.size, self.peer_id
         link.end, link.status = self.end, int(self.status)
-        link.flags = shm.LINK_CHECKED if self.checked else 0
+        link.flags = int(self.flags)
         _put(link.peer_name, self.peer_name)
         _put(link.text, self.text)
 
@@ -167,7 +167,7 @@ class LinkMessage(Message):
             size=int(link.size),
             peer_id=int(link.peer_id),
             end=int(link.end),
-            checked=bool(link.flags & shm.LINK_CHECKED),
+            flags=LinkFlag.read(int(link.flags), shm.ABI_VERSION),
             status=Status(link.status),
             peer_name=_get(link.peer_name),
             text=_get(link.text),
@@ -190,7 +190,7 @@ class LinkAdded(LinkMessage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkUpdate(LinkMessage):
-    """highwayd to VNF: look at the link's phase."""
+    """highwayd to VNF: look at the link's phase, and heed these flags."""
 
     TYPE: ClassVar[int] = shm.constant("HIGHWAY_MSG_LINK_UPDATE")
 
@@ -374,9 +374,13 @@ class Decoder:
         if kind is None:
             return None
         try:
-            return kind._read(int(raw.port_id), raw.body)
+            message = kind._read(int(raw.port_id), raw.body)
         except ValueError:
             return None
+        if isinstance(message, LinkMessage):
+            flags = LinkFlag.read(int(message.flags), int(raw.version))
+            return replace(message, flags=flags)
+        return message
 
 
 def _plausible(frame: bytes) -> bool:

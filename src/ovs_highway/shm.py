@@ -59,6 +59,7 @@ def constant(name: str) -> int:
 
 ABI_VERSION: Final = constant("HIGHWAY_ABI_VERSION")
 ABI_OLDEST: Final = constant("HIGHWAY_ABI_OLDEST")
+ABI_DIRECTED: Final = constant("HIGHWAY_ABI_DIRECTED")
 NAME_LEN: Final = constant("HIGHWAY_NAME_LEN")
 MAX_QUEUES: Final = constant("HIGHWAY_MAX_QUEUES")
 MAX_RULES: Final = constant("HIGHWAY_MAX_RULES")
@@ -70,7 +71,6 @@ MIN_RING_DATA: Final = constant("HIGHWAY_MIN_RING_DATA")
 RING_DESC_OFFSET: Final = constant("HIGHWAY_RING_DESC_OFFSET")
 PORT_HEADER_LEN: Final = constant("HIGHWAY_PORT_HEADER_LEN")
 LINK_HEADER_LEN: Final = constant("HIGHWAY_LINK_HEADER_LEN")
-LINK_CHECKED: Final = constant("HIGHWAY_LINK_CHECKED")
 MSG_LEN: Final = constant("HIGHWAY_MSG_LEN")
 PORT_MAGIC: Final = constant("HIGHWAY_PORT_MAGIC")
 LINK_MAGIC: Final = constant("HIGHWAY_LINK_MAGIC")
@@ -103,6 +103,26 @@ class Phase(enum.IntEnum):
     NEW = constant("HIGHWAY_LINK_NEW")
     ACTIVE = constant("HIGHWAY_LINK_ACTIVE")
     LEAVING = constant("HIGHWAY_LINK_LEAVING")
+
+
+class LinkFlag(enum.IntFlag):
+    """What an end of a link must heed: `enum highway_link_flags`; each is a restriction."""
+
+    CHECKED = constant("HIGHWAY_LINK_CHECKED")
+    PEER_CHECKS = constant("HIGHWAY_LINK_PEER_CHECKS")
+    NO_SEND = constant("HIGHWAY_LINK_NO_SEND")
+
+    @classmethod
+    def read(cls, value: int, version: int) -> LinkFlag:
+        """Return flags as somebody of this ABI version means them; unknown bits are left out."""
+        found = cls(value & (cls.CHECKED | cls.PEER_CHECKS | cls.NO_SEND))
+        if version < ABI_DIRECTED and cls.CHECKED in found:
+            found |= cls.PEER_CHECKS
+        return found
+
+
+FREE: Final = LinkFlag(0)
+"""Nothing to heed."""
 
 
 class Role(enum.IntEnum):

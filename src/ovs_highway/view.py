@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from ovs_highway.shm import Off, Phase
+from ovs_highway import shm
+from ovs_highway.shm import LinkFlag, Off, Phase
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -32,6 +33,7 @@ class AgentView:
         away: seconds since it was last there, None if it is or if that is not known.
         ports: its entry for each port, see `agent/control.py`.
         links: phase and reason by pair of ports.
+        ways: by sender and receiver, why nothing may be sent over a link; empty if it may.
     """
 
     running: bool
@@ -41,6 +43,7 @@ class AgentView:
     ovsdb: bool = False
     ports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     links: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    ways: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +81,13 @@ class PortView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkView:
-    """One link region; `received` is packets and bytes by receiving end."""
+    """One link region; `flags` is what each end heeds, `received` packets and bytes by end."""
 
     link_id: int
     names: tuple[str, str]
     port_ids: tuple[int, int]
     phase: Phase
-    checked: bool
+    flags: tuple[LinkFlag, LinkFlag]
     closed: str
     received: tuple[tuple[int, int], tuple[int, int]]
 
@@ -95,7 +98,7 @@ class Direction:
 
     Attributes:
         state: `bypass`; `idle`, a link that no rule uses this way; or `off`.
-        checked: the receiver checks what comes over the link.
+        checked: the receiver checks what comes over the link, if anything may.
         packets, bytes: that the receiver took from the bypass since the link was made.
         reason: why it is off, in plain words; empty otherwise.
     """
@@ -145,6 +148,7 @@ class View:
             and one.suppressed_to.get(other.region_id)
         ):
             reason = SUPPRESSED
+        heeds = link.flags[link.names.index(sender)] if link else shm.FREE
         state = "off" if reason else "bypass" if rules else "idle"
         packets, count = link.received[link.names.index(receiver)] if link else (0, 0)
         return Direction(
@@ -156,10 +160,11 @@ class View:
             bytes=count,
             reason=reason or "",
             link_id=link.link_id if link else None,
-            checked=link is not None and link.checked,
+            checked=heeds & _SENDS == LinkFlag.PEER_CHECKS,
         )
 
 
+_SENDS: Final = LinkFlag.PEER_CHECKS | LinkFlag.NO_SEND
 _ANY: Final = ~Off(0)
 _RECEIVER: Final = Off.OPERATOR | Off.ALL | Off.POLICY | Off.DOWN
 """What keeps others from sending directly to a port, too."""
@@ -206,13 +211,15 @@ def why_off(
     if link is None:
         if not agent.running:
             return "no link yet, and highwayd is not running; start highwayd"
-        return told or "the link is being set up"
+        return agent.ways.get((sender, receiver)) or told or "the link is being set up"
     if link.closed:
         return f"the link was closed: {link.closed}"
     if link.phase is Phase.LEAVING:
         return f"the link is being taken down: {told}" if told else "the link is being taken down"
     if link.phase is Phase.NEW:
         return "the link is being set up"
+    if LinkFlag.NO_SEND in link.flags[link.names.index(sender)]:
+        return agent.ways.get((sender, receiver)) or "the link is for the other direction only"
     return f"the link is being taken over: {told}" if phase == "adopting" and told else None
 
 
@@ -247,7 +254,7 @@ def link_view(link: LinkRegion) -> LinkView:
         names=link.names,
         port_ids=link.port_ids,
         phase=link.phase,
-        checked=link.checked,
+        flags=link.flags,
         closed=", ".join(closed),
         received=(link.received(0), link.received(1)),
     )

@@ -20,7 +20,7 @@ import pytest
 from ovs_highway import paths, protocol, region, shm, unixctl
 from ovs_highway.errors import CommandError
 from ovs_highway.region import LinkRegion, PortRegion
-from ovs_highway.shm import CData, RingGeometry, Role, ffi
+from ovs_highway.shm import CData, LinkFlag, RingGeometry, Role, ffi
 
 from .database import Database
 from .fake_ovsdb import FakeOvsdb
@@ -194,19 +194,27 @@ class FakeSwitch(Peer):
 class FakeVnf(Peer):
     """A VNF that does at once what highwayd asks for."""
 
-    def __init__(self, lab: Lab, name: str, *, epoch: int | None = None) -> None:
-        self.lab, self.name = lab, name
+    def __init__(
+        self, lab: Lab, name: str, *, epoch: int | None = None, abi: int = shm.ABI_VERSION
+    ) -> None:
+        self.lab, self.name, self.abi = lab, name, abi
         self.epoch = random.randrange(1, 1 << 64) if epoch is None else epoch
         self.links: dict[int, LinkRegion] = {}
-        self.checked: dict[int, bool] = {}
+        self.flags: dict[int, LinkFlag] = {}
         self.connect()
 
     def connect(self) -> None:
         super().__init__(paths.vnf_socket(self.name, self.lab.rundir))
         self.send(
-            protocol.Hello(role=Role.VNF, name=self.name, epoch=self.epoch, driver="fake 1.0"),
+            protocol.Hello(
+                role=Role.VNF,
+                name=self.name,
+                epoch=self.epoch,
+                driver="fake 1.0",
+                abi_version=self.abi,
+            ),
             *(
-                protocol.LinkAdded(link_id=link_id, checked=self.checked[link_id])
+                protocol.LinkAdded(link_id=link_id, flags=self.flags[link_id])
                 for link_id in self.links
             ),
         )
@@ -224,19 +232,23 @@ class FakeVnf(Peer):
 
     def accept_link(self) -> int:
         added = self.expect(protocol.LinkAdd)
-        self.checked[added.link_id] = added.checked
+        self.flags[added.link_id] = added.flags
         link = LinkRegion(self.fds.pop())
         assert link.region_id == added.link_id
         assert link.names[added.end] == self.name
         assert link.names[1 - added.end] == added.peer_name
         self.links[added.link_id] = link
         self.send(
-            protocol.LinkAdded(link_id=added.link_id, port_id=added.port_id, checked=added.checked)
+            protocol.LinkAdded(link_id=added.link_id, port_id=added.port_id, flags=added.flags)
         )
         return added.link_id
 
     def await_update(self) -> LinkRegion:
-        return self.links[self.expect(protocol.LinkUpdate).link_id]
+        update = self.expect(protocol.LinkUpdate)
+        if update.flags != self.flags[update.link_id]:
+            self.flags[update.link_id] = update.flags
+            self.send(protocol.LinkAdded(link_id=update.link_id, flags=update.flags))
+        return self.links[update.link_id]
 
     def give_up_link(self) -> str:
         removed = self.expect(protocol.LinkRemove)
@@ -313,8 +325,8 @@ class Lab:
         self.peers.append(peer)
         return peer
 
-    def vnf(self, name: str, *, epoch: int | None = None) -> FakeVnf:
-        peer = FakeVnf(self, name, epoch=epoch)
+    def vnf(self, name: str, *, epoch: int | None = None, abi: int = shm.ABI_VERSION) -> FakeVnf:
+        peer = FakeVnf(self, name, epoch=epoch, abi=abi)
         self.peers.append(peer)
         return peer
 

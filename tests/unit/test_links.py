@@ -20,19 +20,23 @@ from ovs_highway.agent.actions import (
     LinkStatus,
     Make,
     PortFacts,
+    Proofs,
     Remove,
     SetPhase,
     Unlink,
     Update,
 )
 from ovs_highway.agent.links import Links, Timing
-from ovs_highway.agent.policy import Mode, Terms, pair_verdict
-from ovs_highway.shm import Phase
+from ovs_highway.agent.policy import Mode, Terms
+from ovs_highway.agent.ways import flags_for, loosened, verdicts
+from ovs_highway.shm import FREE, LinkFlag, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TIMING = Timing()
+BOTH = LinkFlag.CHECKED | LinkFlag.PEER_CHECKS
+NO_SEND = LinkFlag.PEER_CHECKS | LinkFlag.NO_SEND
 
 
 class World:
@@ -55,7 +59,9 @@ class World:
         self.links = Links(new_id=lambda: next(self.ids), now=self.now)
         self.regions: dict[int, tuple[str, str]] = {}
         self.phases: dict[int, Phase] = {}
-        self.asked: list[Add | Remove] = []
+        self.asked: list[Add | Remove | Update] = []
+        self.heeds: dict[tuple[int, str], LinkFlag] = {}
+        self.proofs = Proofs()
         self.done: list[Action] = []
         self.no_memory = False
 
@@ -71,7 +77,7 @@ class World:
         self.now += seconds
         found: list[Action] = []
         for _ in range(100):
-            actions = self.links.reconcile(self.ports, self.now)
+            actions = self.links.reconcile(self.ports, self.now, self.proofs)
             if not actions:
                 break
             for action in actions:
@@ -108,8 +114,10 @@ class World:
                 self.phases[link_id] = phase
             case Unlink(link_id=link_id):
                 del self.regions[link_id]
-            case Update(link_id=link_id):
+            case Update(link_id=link_id, port=port, flags=flags):
                 assert link_id in self.regions
+                if self.heeds.get((link_id, port)) not in (None, flags):
+                    self.asked.append(action)
 
     def answer(self, *, ok: bool = True, text: str = "") -> None:
         """Let all drivers answer what they were asked."""
@@ -117,7 +125,8 @@ class World:
             port = self.ports.get(action.port)
             if port is None or port.vnf is None:
                 continue
-            if isinstance(action, Add):
+            if isinstance(action, Add | Update):
+                self.heeds[action.link_id, action.port] = action.flags
                 self.links.added(
                     action.port,
                     port.vnf,
@@ -125,7 +134,7 @@ class World:
                     ok=ok,
                     text=text,
                     now=self.now,
-                    checked=action.checked,
+                    flags=action.flags,
                 )
             else:
                 self.links.removed(
@@ -411,8 +420,15 @@ def test_a_port_has_only_so_many_links() -> None:
 CHECKED = {name: Terms(port=name, mode=Mode.CHECKED) for name in "ab"}
 
 
-def test_a_link_is_made_anew_when_it_has_to_be_checked_or_need_not_be() -> None:
+def checked(status: LinkStatus) -> bool:
+    assert status.flags in ((FREE, FREE), (BOTH, BOTH))
+    return status.flags == (BOTH, BOTH)
+
+
+@pytest.mark.parametrize("directed", [True, False])
+def test_a_link_is_made_anew_when_it_has_to_be_checked(directed: bool) -> None:
     world = World()
+    world.change("b", directed=directed)
     old = world.bring_up()
     for name in "ab":
         world.change(name, terms=CHECKED[name])
@@ -421,13 +437,156 @@ def test_a_link_is_made_anew_when_it_has_to_be_checked_or_need_not_be() -> None:
     world.settle()
     (link_id,) = world.regions
     assert link_id != old
-    assert world.status().checked
-    assert [a.checked for a in world.done if isinstance(a, Make | Add)] == [False] * 3 + [True] * 3
+    assert checked(world.status())
+    makes = [a.flags for a in world.done if isinstance(a, Make)]
+    assert makes == [(FREE, FREE), (BOTH, BOTH)]
+    assert [a.flags for a in world.done if isinstance(a, Add)] == [FREE] * 2 + [BOTH] * 2
     for name in "ab":
         world.change(name, terms=Terms(port=name, trust="lab"))
+    world.done.clear()
     world.settle()
-    assert world.regions.keys() != {link_id}
-    assert not world.status().checked
+    assert not checked(world.status())
+    assert (link_id in world.regions) is directed, "an old driver needs another link"
+    updates = [a.flags for a in world.done if isinstance(a, Update)]
+    if directed:
+        assert updates == [LinkFlag.PEER_CHECKS] * 2 + [FREE] * 2, "receivers first"
+
+
+def test_a_proof_is_for_one_direction() -> None:
+    """Without labels: the link comes before any rule, carries what is proven, and goes with it."""
+    world = World()
+    for name in "ab":
+        world.change(name, terms=Terms(port=name))
+    world.proofs = Proofs(peers={"b": "a"}, reasons={"a": "flow 1 floods"})
+    assert kinds(world.run()) == ["Make", "Add", "Add"]
+    world.settle()
+    (link_id,) = world.regions
+    assert world.status().flags == (NO_SEND, LinkFlag.CHECKED)
+    one, other = world.status().ways
+    assert one.endswith("; what a sends is not point-to-point: flow 1 floods")
+    assert other == ""
+    assert world.run(1000) == [], "no rule has to want it"
+
+    world.proofs = Proofs(peers={"b": "a", "a": "b"})
+    world.done.clear()
+    world.settle()
+    assert [(a.port, a.flags) for a in world.done if isinstance(a, Update)] == [
+        ("b", FREE),
+        ("a", FREE),
+    ]
+    assert world.status().flags == (FREE, FREE)
+    assert list(world.regions) == [link_id], "it is the same"
+
+    world.proofs = Proofs(peers={"b": "a"}, reasons={"a": "flow 1 floods"})
+    world.settle()
+    assert world.status().flags == (NO_SEND, LinkFlag.CHECKED)
+    assert list(world.regions) != [link_id], "the receiver has to check, and rings are empty then"
+    world.proofs = Proofs()
+    world.settle()
+    assert world.regions == {}
+    assert world.links.describe(world.now) == [], "nobody wants it"
+
+
+def test_a_link_is_not_made_for_what_it_may_not_carry() -> None:
+    world = World()
+    for name in "ab":
+        world.change(name, terms=Terms(port=name, mode=Mode.P2P))
+    world.want("a", "b")
+    assert world.run() == []
+    reason = "highway-mode=p2p at a and b, and what a sends is not proven to be point-to-point"
+    assert world.status().ways[0] == reason
+    world.proofs = Proofs(peers={"a": "c", "b": "a"})
+    world.change("b", vnf=None)
+    world.run()
+    assert world.status().ways == ("no VNF attached at b",) * 2
+    world.change("b", vnf=9)
+    world.settle()
+    assert world.status().flags == (NO_SEND, LinkFlag.CHECKED)
+    assert world.status().ways == (f"{reason}: it goes to c", "")
+
+
+def test_proofs_make_checked_links_cheaper_one_way() -> None:
+    world = World()
+    for name in "ab":
+        world.change(name, terms=CHECKED[name])
+    link_id = world.bring_up()
+    world.proofs = Proofs(peers={"a": "b"})
+    world.settle()
+    assert world.status().flags == (LinkFlag.CHECKED, LinkFlag.PEER_CHECKS)
+    assert list(world.regions) == [link_id]
+
+
+def test_a_driver_that_is_too_old_has_links_of_one_kind() -> None:
+    world = World()
+    for name in "ab":
+        world.change(name, terms=CHECKED[name], directed=name == "b")
+    world.proofs = Proofs(peers={"a": "b"})
+    world.settle()
+    assert checked(world.status()), "more than it has to be"
+    for name in "ab":
+        world.change(name, terms=Terms(port=name))
+    world.settle()
+    assert world.regions == {}
+    words = "the driver of the VNF at a is too old for a link that carries one direction"
+    assert world.status().ways[0].startswith(words)
+    assert world.status().ways[1].startswith("a and b have no highway-trust label")
+    world.proofs = Proofs(peers={"a": "b", "b": "a"})
+    world.settle()
+    assert world.status().flags == (FREE, FREE)
+
+
+def test_a_lost_update_is_sent_again() -> None:
+    world = World()
+    for name in "ab":
+        world.change(name, terms=CHECKED[name])
+    world.bring_up()
+    for name in "ab":
+        world.change(name, terms=Terms(port=name, trust="lab"))
+    world.run()
+    world.asked.clear()
+    assert world.run(TIMING.answer - 1) == []
+    assert kinds(world.run(2)) == ["Update", "Update"]
+    world.settle()
+    assert world.status().flags == (FREE, FREE)
+
+
+def test_a_link_that_is_loosened_can_still_be_tightened() -> None:
+    world = World()
+    for name in "ab":
+        world.change(name, terms=CHECKED[name])
+    old = world.bring_up()
+    for name in "ab":
+        world.change(name, terms=Terms(port=name, trust="lab"))
+    world.run()
+    world.asked.clear()
+    world.change("a", terms=CHECKED["a"])
+    world.change("b", terms=CHECKED["b"])
+    world.settle()
+    assert old not in world.regions
+    assert checked(world.status())
+
+
+@pytest.mark.parametrize("wanted", list(itertools.product(range(3), repeat=2)))
+@pytest.mark.parametrize("told", list(itertools.product(range(3), repeat=2)))
+def test_a_sender_does_more_only_after_its_receiver(
+    told: tuple[int, int], wanted: tuple[int, int]
+) -> None:
+    """Each way: carries all, carries what is checked, carries nothing."""
+
+    def flags(kinds: tuple[int, int]) -> tuple[LinkFlag, LinkFlag]:
+        sends = [(FREE, LinkFlag.PEER_CHECKS, NO_SEND)[kind] for kind in kinds]
+        checks = [LinkFlag.CHECKED if kind else FREE for kind in kinds]
+        return sends[0] | checks[1], sends[1] | checks[0]
+
+    now, target = flags(told), flags(wanted)
+    if any(want & ~have for want, have in zip(target, now, strict=True)):
+        return
+    for _ in range(3):
+        reported, now = now, loosened(now, target, now)
+        for end in (0, 1):
+            if LinkFlag.CHECKED in reported[1 - end]:
+                assert LinkFlag.PEER_CHECKS in now[end]
+    assert now == target
 
 
 def test_a_link_stays_while_the_database_does_not_know_its_ports() -> None:
@@ -446,7 +605,7 @@ def test_policy_that_changes_during_the_set_up_counts() -> None:
         world.change(name, terms=CHECKED[name])
     assert "Remove" in kinds(world.run())
     world.settle()
-    assert world.status().checked
+    assert checked(world.status())
 
 
 @pytest.mark.parametrize("terms", [None, CHECKED])
@@ -463,15 +622,15 @@ def test_a_driver_that_does_otherwise_than_told_loses_the_link(
         assert isinstance(add, Add)
         session = world.ports[add.port].vnf
         assert session is not None
-        told = add.checked is not (end == liar)
+        told = add.flags ^ LinkFlag.CHECKED if end == liar else add.flags
         world.links.added(
-            add.port, session, add.link_id, ok=True, text="", now=world.now, checked=told
+            add.port, session, add.link_id, ok=True, text="", now=world.now, flags=told
         )
     world.asked.clear()
     assert "Update" not in kinds(world.run())
     world.settle()
     assert world.regions == {}
-    assert "unlike it was told; next try in 1 s" in world.status().reason
+    assert "does not heed what it was told; next try in 1 s" in world.status().reason
     assert kinds(world.run(1.1)) == ["Make", "Add", "Add"]
 
 
@@ -485,15 +644,16 @@ def test_an_adopted_link_is_what_its_drivers_say(a: bool, b: bool, wanted: bool)
             world.change(name, terms=CHECKED[name])
     adopt(world, Phase.ACTIVE)
     world.want("a", "b")
-    report(world, "a", checked=a)
-    report(world, "b", checked=b)
+    report(world, "a", flags=BOTH if a else FREE)
+    report(world, "b", flags=BOTH if b else FREE)
     actions = world.run()
-    assert ("Update" in kinds(actions)) is (a == b == wanted)
-    assert ("Remove" in kinds(actions)) is not (a == b == wanted)
+    keeps = not wanted or (a and b)
+    assert ("Update" in kinds(actions)) is keeps
+    assert ("Remove" in kinds(actions)) is not keeps
     world.settle()
     world.run(1.1)
     world.settle()
-    assert world.status().checked is wanted
+    assert checked(world.status()) is wanted
 
 
 def adopt(world: World, phase: Phase, pair: tuple[str, str] = ("a", "b"), link_id: int = 7) -> None:
@@ -501,13 +661,14 @@ def adopt(world: World, phase: Phase, pair: tuple[str, str] = ("a", "b"), link_i
     world.regions[link_id], world.phases[link_id] = pair, phase
 
 
-def report(world: World, *names: str, link_id: int = 7, checked: bool = False) -> None:
+def report(world: World, *names: str, link_id: int = 7, flags: LinkFlag = FREE) -> None:
     for name in names:
         session = world.ports[name].vnf
         assert session is not None
         assert world.links.added(
-            name, session, link_id, ok=True, text="", now=world.now, checked=checked
+            name, session, link_id, ok=True, text="", now=world.now, flags=flags
         )
+        world.heeds[link_id, name] = flags
 
 
 @pytest.mark.parametrize("phase", [Phase.NEW, Phase.ACTIVE])
@@ -676,6 +837,18 @@ class Story(RuleBasedStateMachine):
         self.world.change(name, terms=Terms(port=name, mode=mode, trust=trust))
         self.world.run()
 
+    @rule(peers=st.dictionaries(name_st, name_st, max_size=3))
+    def the_detector_finds(self, peers: dict[str, str]) -> None:
+        self.world.proofs = Proofs(peers=peers)
+        self.world.run()
+
+    @rule(name=name_st, directed=st.booleans())
+    def a_driver_is_replaced(self, name: str, directed: bool) -> None:
+        self.world.asked = [action for action in self.world.asked if action.port != name]
+        session = next(self.world.sessions)
+        self.world.change(name, vnf=session, started=True, directed=directed)
+        self.world.run()
+
     @rule(name=name_st)
     def the_database_forgets(self, name: str) -> None:
         self.world.change(name, terms=None)
@@ -704,10 +877,22 @@ class Story(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         for status in self.world.links.describe(self.world.now):
-            both = [self.world.ports[name].terms for name in status.pair]
-            if status.phase == "active" and both[0] is not None and both[1] is not None:
-                verdict = pair_verdict(both[0], both[1])
-                assert (verdict.allowed, verdict.checked) == (True, status.checked)
+            one, other = (self.world.ports[name] for name in status.pair)
+            found = verdicts(one, other, self.world.proofs)
+            if status.phase == "active" and found is not None:
+                for flags, target in zip(status.flags, flags_for(found), strict=True):
+                    assert target & ~flags == 0
+                assert any(verdict.allowed for verdict in found)
+
+    @invariant()
+    def nobody_sends_more_than_is_let_in(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        for link_id, pair in self.world.regions.items():
+            heeds = [self.world.heeds.get((link_id, name)) for name in pair]
+            for flags, peer in ((heeds[0], heeds[1]), (heeds[1], heeds[0])):
+                if flags is not None and peer is not None and LinkFlag.CHECKED in peer:
+                    assert LinkFlag.PEER_CHECKS in flags
 
     def teardown(self) -> None:
         """With all VNFs there and willing, exactly the wanted and allowed links come to be."""
@@ -725,13 +910,17 @@ class Story(RuleBasedStateMachine):
             world.settle()
         by_id = {port.region_id: port.name for port in world.ports.values()}
         wanted = {
-            (min(port.name, by_id[peer]), max(port.name, by_id[peer]))
+            (port.name, by_id[peer])
             for port in world.ports.values()
             for peer in port.wants
-            if peer in by_id and by_id[peer] != port.name
+            if peer in by_id
         }
-        terms_of = {name: world.ports[name].terms or Terms(port=name) for name in NAMES}
-        allowed = {(a, b) for a, b in wanted if pair_verdict(terms_of[a], terms_of[b]).allowed}
+        wanted |= set(world.proofs.peers.items())
+        allowed = set()
+        for sender, receiver in wanted:
+            found = verdicts(world.ports[sender], world.ports[receiver], world.proofs)
+            if sender != receiver and found is not None and found[0].allowed:
+                allowed.add((min(sender, receiver), max(sender, receiver)))
         assert set(world.regions.values()) == allowed
         assert all(world.phases[link_id] is Phase.ACTIVE for link_id in world.regions)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ovs_highway.agent.fin_timeout import bridges_to_ask
-from ovs_highway.agent.policy import Mode, Terms, pair_verdict, pipeline, terms, why_port_off
+from ovs_highway.agent.policy import Mode, Terms, pipeline, terms, way_verdict, why_port_off
 from ovs_highway.agent.purge import mirrors_changed
 from ovs_highway.ovsdb import Bridge, Interface, Snapshot
 from ovs_highway.shm import CData, ffi
@@ -47,7 +47,7 @@ def with_settings(key: str, *values: str | None) -> Snapshot:
     )
 
 
-# pairs -----------------------------------------------------------------------------------------
+# directions ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("proven", [False, True])
@@ -58,9 +58,9 @@ def test_every_mode_with_every_label(
 ) -> None:
     one = Terms(port="p1", mode=modes[0], trust=labels[0])
     other = Terms(port="p2", mode=modes[1], trust=labels[1])
-    verdict = pair_verdict(one, other, proven=proven)
-    mirrored = pair_verdict(other, one, proven=proven)
-    assert (verdict.allowed, verdict.checked) == (mirrored.allowed, mirrored.checked)
+    verdict = way_verdict(one, other, proven=proven)
+    back = way_verdict(other, one, proven=proven)
+    assert (verdict.allowed, verdict.checked) == (back.allowed, back.checked)
     assert bool(verdict.reason) is not verdict.allowed
 
     trusted = labels[0] == labels[1] != ""
@@ -98,8 +98,7 @@ def test_every_mode_with_every_label(
         (
             Terms(port="p1", trust="x"),
             Terms(port="p2", trust="x", mode=Mode.P2P),
-            "highway-mode=p2p at p2, and their traffic is not proven to be point-to-point; set"
-            " highway-mode=auto or checked",
+            "highway-mode=p2p at p2, and what p1 sends is not proven to be point-to-point",
         ),
         (Terms(port="p1", mode=Mode.OFF), Terms(port="p2"), "highway-mode=off at p1"),
         (
@@ -110,7 +109,21 @@ def test_every_mode_with_every_label(
     ],
 )
 def test_a_refusal_says_what_to_do(one: Terms, other: Terms, reason: str) -> None:
-    assert pair_verdict(one, other).reason == reason
+    assert way_verdict(one, other).reason == reason
+
+
+def test_a_refusal_says_what_the_detector_has_found() -> None:
+    one, other = Terms(port="p1"), Terms(port="p2")
+    why = "flow 7 floods"
+    found = way_verdict(other, one, unproven=why).reason
+    assert found == (
+        "p1 and p2 have no highway-trust label in common; set external_ids:highway-trust,"
+        f" or highway-mode=checked on both; what p2 sends is not point-to-point: {why}"
+    )
+    found = way_verdict(replace(one, mode=Mode.P2P), other, unproven=why).reason
+    assert found == (
+        "highway-mode=p2p at p1, and what p1 sends is not proven to be point-to-point: " + why
+    )
 
 
 # terms of a port -------------------------------------------------------------------------------

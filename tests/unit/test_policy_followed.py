@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ovs_highway import protocol
+from ovs_highway import protocol, shm
 from ovs_highway.agent import control
 from ovs_highway.errors import CommandError
-from ovs_highway.shm import Off
+from ovs_highway.shm import LinkFlag, Off
 from ovs_highway.unixctl import Finder
 
 from .conftest import put_rule, wait_for
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .conftest import FakeSwitch, FakeVnf, Lab
     from .database import Database
 
+CHECKED = LinkFlag.CHECKED | LinkFlag.PEER_CHECKS
 NO_LABEL = (
     "vnf1 and vnf2 have no highway-trust label in common; set external_ids:highway-trust, or"
     " highway-mode=checked on both"
@@ -63,10 +64,11 @@ def bring_up(*vnfs: FakeVnf) -> bool:
     """Have both ends take a link; return whether it is checked."""
     ids = {vnf.accept_link() for vnf in vnfs}
     assert len({vnf.await_update().region_id for vnf in vnfs} | ids) == 1
-    told = {vnf.checked[link_id] for vnf in vnfs for link_id in ids}
-    shown = {link.checked for vnf in vnfs for link in vnf.links.values()}
-    assert told == shown
-    return told.pop()
+    told = [vnf.flags[link_id] for vnf in vnfs for link_id in ids]
+    shown = {link.flags for vnf in vnfs for link in vnf.links.values()}
+    assert shown == {tuple(told)}
+    assert set(told) in ({shm.FREE}, {CHECKED})
+    return told[0] == CHECKED
 
 
 def take_down(*vnfs: FakeVnf) -> str:
@@ -164,16 +166,38 @@ def test_labels_and_modes_decide_about_the_link(
     )
     database.vsctl("set", "Open_vSwitch", ".", "external_ids:highway-mode=checked")
     assert bring_up(*vnfs)
-    assert [link["checked"] for link in links(lab)] == [True]
     database.vsctl("set", "Interface", "vnf2", "external_ids:highway-trust=lab")
-    assert take_down(*vnfs) == "it need not be checked"
-    assert not bring_up(*vnfs)
+    (link_id,) = vnfs[0].links
+    for flags in (LinkFlag.PEER_CHECKS, shm.FREE):
+        for vnf in vnfs:
+            vnf.await_update()
+            assert vnf.flags[link_id] == flags
+    assert vnfs[0].links[link_id].flags == (shm.FREE, shm.FREE)
     database.vsctl("set", "Interface", "vnf2", "external_ids:highway-trust=other")
     assert take_down(*vnfs) == "policy wants it checked"
     assert bring_up(*vnfs)
     database.vsctl("remove", "Interface", "vnf1", "external_ids", "highway-mode")
     database.vsctl("set", "Bridge", "br0", "external_ids:highway-mode=p2p")
     assert take_down(*vnfs).startswith("highway-mode=p2p at vnf1 and vnf2")
+
+
+@needs_ovs
+def test_a_driver_that_knows_one_kind_of_link_gets_another_when_it_changes(
+    database: Database, idle_lab: Lab, ports: tuple[FakeSwitch, FakeSwitch]
+) -> None:
+    for name in ("vnf1", "vnf2"):
+        database.vsctl("set", "Interface", name, "external_ids:highway-mode=checked")
+    database.vsctl("remove", "Interface", "vnf1", "external_ids", "highway-trust")
+    known = "highway-mode=checked on vnf2"
+    wait_for(lambda: known not in links(idle_lab)[0]["reason"], "highwayd follows")
+    old = idle_lab.vnf("vnf1", abi=shm.ABI_DIRECTED - 1).attach()
+    vnfs = old, idle_lab.vnf("vnf2").attach()
+    if not bring_up(*vnfs):  # the label was still there
+        take_down(*vnfs)
+        assert bring_up(*vnfs)
+    database.vsctl("set", "Interface", "vnf1", "external_ids:highway-trust=lab")
+    assert take_down(*vnfs) == "it need not be checked"
+    assert not bring_up(*vnfs)
 
 
 @needs_ovs
@@ -195,7 +219,7 @@ def test_a_new_highwayd_believes_what_drivers_report(
         peer.sock.close()
     (link_id,) = vnfs[0].links
     if not honest:
-        vnfs[1].checked[link_id] = False
+        vnfs[1].flags[link_id] = shm.FREE
     lab.start()
     again = lab.switch("vnf1"), lab.switch("vnf2")
     again[0].want(again[1])
@@ -205,11 +229,8 @@ def test_a_new_highwayd_believes_what_drivers_report(
     if honest:
         for vnf in vnfs:
             assert vnf.await_update().region_id == link_id
-        assert [link["checked"] for link in links(lab)] == [True]
     else:
-        assert take_down(*vnfs) == (
-            "the VNF at vnf2 does not check what it receives, unlike it was told"
-        )
+        assert take_down(*vnfs) == "policy wants it checked"
         assert bring_up(*vnfs)
 
 
@@ -223,15 +244,15 @@ def test_a_driver_that_does_not_check_gets_no_link(
     vnfs = idle_lab.vnf("vnf1").attach(), idle_lab.vnf("vnf2").attach()
     for vnf in vnfs:
         added = vnf.expect(protocol.LinkAdd)
-        assert added.checked
+        assert added.flags == CHECKED
         vnf.send(protocol.LinkAdded(link_id=added.link_id))
     for vnf in vnfs:
         removed = vnf.expect(protocol.LinkRemove)
-        assert "does not check what it receives" in removed.text
+        assert "does not heed what it was told" in removed.text
         vnf.send(protocol.LinkRemoved(link_id=removed.link_id))
     wait_for(
         lambda: (
-            "does not check" in links(idle_lab)[0]["reason"]
+            "does not heed" in links(idle_lab)[0]["reason"]
             and "next try in" in links(idle_lab)[0]["reason"]
         ),
         "it is tried again later",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ovs_highway import protocol, shm
 from ovs_highway.protocol import Decoder, Message, encode
-from ovs_highway.shm import Role, Status, ffi
+from ovs_highway.shm import CData, LinkFlag, Role, Status, ffi
 
 MESSAGES: list[Message] = [
     protocol.Hello(
@@ -21,7 +21,9 @@ MESSAGES: list[Message] = [
     protocol.Welcome(status=Status.REFUSED, text="no"),
     protocol.PortRegion(region_id=3, size=1 << 24),
     protocol.PortGone(region_id=3),
-    protocol.LinkAdd(link_id=9, size=1 << 21, peer_id=4, end=1, checked=True, peer_name="vnf2"),
+    protocol.LinkAdd(
+        link_id=9, size=1 << 21, peer_id=4, end=1, flags=LinkFlag.NO_SEND, peer_name="vnf2"
+    ),
     protocol.LinkAdded(link_id=9, status=Status.LATER, text="no memory"),
     protocol.LinkUpdate(link_id=9),
     protocol.LinkRemove(link_id=9, text="gone"),
@@ -40,6 +42,7 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "str": st.text(st.characters(exclude_categories=("C", "Z")), max_size=15),
     "Role": st.sampled_from(Role),
     "Status": st.sampled_from(Status),
+    "LinkFlag": st.integers(0, 7).map(LinkFlag),
 }
 
 
@@ -162,3 +165,22 @@ def test_checksum_is_fnv_1a() -> None:
     assert protocol.checksum(bytes(256)) != 0
     # Of nothing but zeros FNV-1a 32 is offset * prime^256.
     assert protocol.checksum(bytes(256)) == 0x811C9DC5 * pow(0x01000193, 256, 1 << 32) % (1 << 32)
+
+
+@pytest.mark.parametrize(
+    ("version", "told", "meant"),
+    [
+        (shm.ABI_DIRECTED - 1, LinkFlag.CHECKED, LinkFlag.CHECKED | LinkFlag.PEER_CHECKS),
+        (shm.ABI_DIRECTED - 1, shm.FREE, shm.FREE),
+        (shm.ABI_DIRECTED, LinkFlag.CHECKED, LinkFlag.CHECKED),
+    ],
+)
+def test_checked_was_for_both_directions_once(
+    version: int, told: LinkFlag, meant: LinkFlag
+) -> None:
+    raw: CData = ffi.new("struct highway_msg *")
+    ffi.buffer(raw)[:] = encode(protocol.LinkAdded(link_id=9, flags=told))
+    raw.version = version
+    raw.checksum = protocol.checksum(bytes(ffi.buffer(raw)))
+    (message,) = Decoder().feed(bytes(ffi.buffer(raw)))
+    assert message == protocol.LinkAdded(link_id=9, flags=meant)

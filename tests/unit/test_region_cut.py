@@ -22,7 +22,7 @@ if sys.argv[2] == "ready":
     region.survive_cuts()
 link = LinkRegion.create(
     tag="0" * 16, link_id=1, names=("p1", "p2"), port_ids=(1, 2), n_queues=(1, 1), ring_size=256,
-    checked=False, dirs=[Path(sys.argv[1])],
+    dirs=[Path(sys.argv[1])],
 )
 os.truncate(link.path, 0)
 for _ in range(1000):

@@ -88,7 +88,7 @@ struct highway_link {
 	uint64_t peer_id;
 	char peer_name[HIGHWAY_NAME_LEN];
 	bool usable;			/**< may be sent on */
-	bool checked;			/**< what comes over it is checked against inbound rules */
+	uint32_t flags;			/**< enum highway_link_flags */
 	bool leaving;			/**< told to go */
 	bool tx_done;			/**< no queue sends on it any more */
 	uint64_t leaving_tsc;
@@ -481,6 +481,7 @@ void highway_vnf_tick(struct highway_port *port);
 struct highway_link *highway_vnf_find_link(const struct highway_port *port, uint64_t link_id);
 int highway_vnf_link_add(struct highway_port *port, struct highway_map *map,
 			 const struct highway_msg_link *msg, char *why, size_t len);
+bool highway_vnf_link_update(struct highway_port *port, const struct highway_msg_link *msg);
 void highway_vnf_link_remove(struct highway_port *port, uint64_t link_id);
 void highway_link_fault(struct highway_link *link, enum highway_close reason);
 int highway_presence_init(void);

@@ -37,7 +37,7 @@ checked_link(const struct highway_port *port, uint32_t slot)
 {
 	struct highway_link *link = port->links[slot];
 
-	return link != NULL && link->checked ? link : NULL;
+	return link != NULL && (link->flags & HIGHWAY_LINK_CHECKED) != 0 ? link : NULL;
 }
 
 /* The frames that a rule has let through so far stay allowed. -ENOMEM: try again later. */

@@ -109,8 +109,8 @@ highway_ctrl_link_reply(struct highway_port *port, enum highway_msg_type type, u
 	};
 	const struct highway_link *link = highway_vnf_find_link(port, link_id);
 
-	if (link != NULL && link->checked)
-		body.link.flags = HIGHWAY_LINK_CHECKED;
+	if (link != NULL)
+		body.link.flags = (uint16_t)link->flags;
 	snprintf(body.link.text, sizeof(body.link.text), "%s", text);
 	highway_ctrl_send(port, type, &body, -1);
 }
@@ -307,6 +307,16 @@ try_link(struct highway_port *port, const struct highway_msg_link *msg, int fd, 
 	return ret == 0 ? highway_vnf_link_add(port, &map, msg, why, len) : ret;
 }
 
+/* highwayd waits for the answer before it tells the other end that it may do more. */
+static void
+link_update(struct highway_port *port, const struct highway_msg_link *msg, uint16_t version)
+{
+	/* The phase is looked at with the next tick; there are no flags from an old highwayd. */
+	if (version >= HIGHWAY_ABI_DIRECTED && highway_vnf_link_update(port, msg))
+		highway_ctrl_link_reply(port, HIGHWAY_MSG_LINK_ADDED, msg->link_id, msg->peer_id,
+					HIGHWAY_STATUS_OK, "");
+}
+
 static void
 link_add(struct highway_port *port, const struct highway_msg_link *msg, int fd)
 {
@@ -375,11 +385,23 @@ link_remove(struct highway_port *port, uint64_t link_id)
 	highway_vnf_link_remove(port, link_id);
 }
 
+/* A link's message as one of today. */
+static struct highway_msg_link
+link_msg(const struct highway_msg *msg)
+{
+	struct highway_msg_link link = msg->body.link;
+
+	if (msg->version < HIGHWAY_ABI_DIRECTED && (link.flags & HIGHWAY_LINK_CHECKED) != 0)
+		link.flags |= HIGHWAY_LINK_PEER_CHECKS;
+	return link;
+}
+
 /** Deal with a message for a port; `fd` came with it, -1 for none. Under highway_lock. */
 void
 highway_ctrl_handle(struct highway_port *port, const struct highway_msg *msg, int fd)
 {
 	bool vnf = port->options.role == HIGHWAY_ROLE_VNF;
+	struct highway_msg_link link = link_msg(msg);
 
 	if (msg->type == HIGHWAY_MSG_WELCOME)
 		welcome(port, &msg->body.welcome);
@@ -388,14 +410,16 @@ highway_ctrl_handle(struct highway_port *port, const struct highway_msg *msg, in
 	else if (vnf && msg->type == HIGHWAY_MSG_PORT_GONE)
 		port_gone(port);
 	else if (vnf && msg->type == HIGHWAY_MSG_LINK_ADD)
-		link_add(port, &msg->body.link, fd);
+		link_add(port, &link, fd);
+	else if (vnf && msg->type == HIGHWAY_MSG_LINK_UPDATE)
+		link_update(port, &link, msg->version);
 	else if (vnf && msg->type == HIGHWAY_MSG_LINK_REMOVE)
-		link_remove(port, msg->body.link.link_id);
+		link_remove(port, link.link_id);
 	else if (!vnf && msg->type == HIGHWAY_MSG_PURGED)
 		highway_switch_purged(port, msg->body.want.token);
 	else if (!vnf && msg->type == HIGHWAY_MSG_PURGE)
 		highway_switch_hold(port);
-	else if (msg->type != HIGHWAY_MSG_LINK_UPDATE) /* the next tick looks at the region */
+	else
 		HW_LOG(WARNING, "port %s: message of type %u ignored", port->options.port,
 		       msg->type);
 }

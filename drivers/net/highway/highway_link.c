@@ -214,7 +214,7 @@ highway_vnf_link_add(struct highway_port *port, struct highway_map *map,
 	}
 	link->slot = (uint32_t)slot;
 	link->end = msg->end;
-	link->checked = (msg->flags & HIGHWAY_LINK_CHECKED) != 0;
+	link->flags = msg->flags;
 	link->geometry = g;
 	link->map = *map;
 	link->peer_id = msg->peer_id;
@@ -259,6 +259,27 @@ free_link:
 unmap:
 	highway_unmap(map);
 	return ret;
+}
+
+/**
+ * Follow what highwayd says of a link that the port has.
+ *
+ * @return true if other flags hold now than before
+ */
+bool
+highway_vnf_link_update(struct highway_port *port, const struct highway_msg_link *msg)
+{
+	struct highway_link *link = highway_vnf_find_link(port, msg->link_id);
+	uint32_t before;
+
+	if (link == NULL || link->leaving || link->flags == msg->flags)
+		return false;
+	before = link->flags;
+	link->flags = msg->flags;
+	if (port->view == NULL || highway_view_renew(port) == 0)
+		return true;
+	link->flags = before;
+	return false;
 }
 
 /* -------------------------------------------------------------------------------- leaving --- */

@@ -24,8 +24,9 @@
 #include <stdint.h>
 
 enum highway_limits {
-	HIGHWAY_ABI_VERSION = 3,	/**< of this file: regions and messages */
-	HIGHWAY_ABI_OLDEST = 2,		/**< oldest version that this one still accepts */
+	HIGHWAY_ABI_VERSION = 4,	/**< of this file: regions and messages */
+	HIGHWAY_ABI_OLDEST = 3,		/**< oldest version that this one still accepts */
+	HIGHWAY_ABI_DIRECTED = 4,	/**< since then, links have terms for each direction */
 	HIGHWAY_NAME_LEN = 64,		/**< port names, with the closing NUL */
 	HIGHWAY_TEXT_LEN = 128,		/**< reasons and log lines, with the closing NUL */
 	HIGHWAY_MAX_QUEUES = 16,	/**< VNF queues per port */
@@ -306,9 +307,16 @@ enum highway_link_phase {
 	HIGHWAY_LINK_LEAVING = 2	/**< senders leave, receivers drain */
 };
 
-/** What a link is; bits of highway_msg_link.flags. */
+/**
+ * What an end of a link must heed; bits of highway_msg_link.flags. Each is a restriction, and a
+ * direction that is to carry nothing has all three.
+ */
 enum highway_link_flags {
-	HIGHWAY_LINK_CHECKED = 1	/**< receivers check each frame against the inbound rules */
+	/** Check what you receive against the inbound rules */
+	HIGHWAY_LINK_CHECKED = 1,
+	/** What you send is checked; before HIGHWAY_ABI_DIRECTED the same as HIGHWAY_LINK_CHECKED */
+	HIGHWAY_LINK_PEER_CHECKS = 2,
+	HIGHWAY_LINK_NO_SEND = 4	/**< Send nothing */
 };
 
 /** What one end says of itself in a link region. [that end's VNF] */
@@ -336,7 +344,10 @@ struct highway_link_region {
 	uint64_t ring_offset[2];	/**< rings that end 0, end 1 send on */
 	uint64_t ring_stride;		/**< bytes from one ring to the next */
 	uint32_t phase;			/**< enum highway_link_phase [agent] */
-	/** enum highway_link_flags, for people; drivers believe the message only [agent] */
+	/**
+	 * enum highway_link_flags of end 0, and 256 times those of end 1: for people; drivers
+	 * believe the messages only [agent]
+	 */
 	uint32_t flags;
 	uint64_t created_ns;		/**< CLOCK_REALTIME [agent] */
 	uint64_t active_ns;		/**< CLOCK_REALTIME, 0 if never [agent] */
@@ -372,7 +383,7 @@ enum highway_msg_type {
 	HIGHWAY_MSG_LINK_ADD = 5,	/**< highwayd to VNF: attach this link; + region */
 	/** VNF: attached, or not with a reason; also when highwayd returns */
 	HIGHWAY_MSG_LINK_ADDED = 6,
-	HIGHWAY_MSG_LINK_UPDATE = 7,	/**< highwayd to VNF: look at the link's phase */
+	HIGHWAY_MSG_LINK_UPDATE = 7,	/**< highwayd to VNF: look at the link's phase and flags */
 	HIGHWAY_MSG_LINK_REMOVE = 8,	/**< highwayd to VNF: leave, drain, unmap */
 	/** VNF: no longer mapped, or closed by itself with a reason */
 	HIGHWAY_MSG_LINK_REMOVED = 9,
@@ -426,7 +437,7 @@ struct highway_msg_link {
 	uint64_t size;			/**< bytes */
 	uint64_t peer_id;		/**< region id of the other end's port */
 	uint16_t end;			/**< which end the receiver of the message is: 0 or 1 */
-	uint16_t flags;			/**< enum highway_link_flags; LINK_ADD, LINK_ADDED */
+	uint16_t flags;			/**< enum highway_link_flags; _ADD, _ADDED, _UPDATE */
 	uint32_t status;		/**< enum highway_status */
 	char peer_name[64];
 	char text[128];			/**< reason if not attached, or for the removal */

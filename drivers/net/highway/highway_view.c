@@ -143,18 +143,17 @@ birth_of(struct highway_port *port, uint32_t slot, const struct highway_rule *ru
 	return birth->version;
 }
 
-/* The link that frames are to take by a rule, NULL if there is none or the rule is not in force. */
+/* The link that frames are to take by a rule, NULL if none. */
 static struct highway_link *
-link_of(struct highway_port *port, uint32_t slot, const struct highway_rule *rule)
+link_of(const struct highway_port *port, const struct highway_rule *rule)
 {
 	struct highway_link *link = link_to(port, rule->peer_id);
 
-	if (rule->suppressed == rule->generation) {
-		/* When that is lifted, what it lets through has to enter anew. */
-		port->births[slot].generation = 0;
+	if (link == NULL || rule->suppressed == rule->generation ||
+	    (link->flags & HIGHWAY_LINK_NO_SEND) != 0)
 		return NULL;
-	}
-	if (link != NULL && link->checked && (rule->flags & HIGHWAY_RULE_UNCHECKED) != 0)
+	if ((link->flags & HIGHWAY_LINK_PEER_CHECKS) != 0 &&
+	    (rule->flags & HIGHWAY_RULE_UNCHECKED) != 0)
 		return NULL;
 	return link;
 }
@@ -182,12 +181,14 @@ collect_rules(struct highway_port *port, struct highway_view *view)
 
 		if (!highway_rule_read(&table[slot], &rule))
 			continue;
-		link = link_of(port, slot, &rule);
+		link = link_of(port, &rule);
 		highway_rule_prepare(&rule, &rules[n], &masks[n]);
 		rules[n].shared = &table[slot];
 		rules[n].slot = slot;
 		if (link == NULL) {
 			rules[n].link = HIGHWAY_CLASS_UNLINKED;
+			/* When it has a link again, what it lets through has to enter anew. */
+			port->births[slot].generation = 0;
 		} else {
 			rules[n].link = link->slot;
 			rules[n].born = birth_of(port, slot, &rule, link, view->version);

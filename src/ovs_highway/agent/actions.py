@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from ovs_highway import shm
+from ovs_highway.shm import LinkFlag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 Pair: TypeAlias = tuple[str, str]
 """Two ports, in order of their names: end 0 and end 1 of their link."""
+Way: TypeAlias = tuple[str, str]
+"""A direction: sender and receiver."""
+Flags: TypeAlias = tuple[LinkFlag, LinkFlag]
+"""What end 0 and end 1 of a link must heed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,7 @@ class PortFacts:
         forbidden: why the port may have no links, None if it may.
         no_room: why no further link can be made, None if one can.
         terms: on which terms the database lets it have links; None: that is not known (yet).
+        directed: its driver knows links with terms for each direction.
     """
 
     name: str
@@ -56,6 +62,7 @@ class PortFacts:
     forbidden: str | None = None
     no_room: str | None = None
     terms: Terms | None = None
+    directed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +74,7 @@ class Make:
     port_ids: tuple[int, int]
     n_queues: tuple[int, int]
     ring_size: int
-    checked: bool
+    flags: Flags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +84,17 @@ class Add:
     link_id: int
     end: int
     port: str
-    checked: bool
+    flags: LinkFlag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """Send LINK_UPDATE to one end."""
+    """Send LINK_UPDATE to one end, and store its flags in the link's region."""
 
     link_id: int
     end: int
     port: str
+    flags: LinkFlag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +131,16 @@ Action: TypeAlias = Make | Add | Update | Remove | SetPhase | Unlink
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkStatus:
-    """A pair for people: its link's phase, or why there is none."""
+    """A pair for people: its link's phase, or why there is none.
+
+    Attributes:
+        flags: what the ends of the link must heed.
+        ways: by sending end, why nothing may be sent; empty if it may.
+    """
 
     pair: Pair
     link_id: int | None
     phase: str
     reason: str
-    checked: bool = False
+    flags: Flags = (shm.FREE, shm.FREE)
+    ways: tuple[str, str] = ("", "")

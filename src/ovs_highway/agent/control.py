@@ -95,7 +95,12 @@ def _links(core: Core) -> dict[str, Any]:
                 "id": None if status.link_id is None else f"{status.link_id:016x}",
                 "phase": status.phase,
                 "reason": status.reason,
-                "checked": status.checked,
+                "ways": [
+                    {"from": sender, "to": receiver, "reason": reason}
+                    for (sender, receiver), reason in zip(
+                        (status.pair, status.pair[::-1]), status.ways, strict=True
+                    )
+                ],
             }
             for status in core.links.describe(now)
         ]

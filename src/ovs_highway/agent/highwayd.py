@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ovs_highway import paths, protocol, region
+from ovs_highway import paths, protocol, region, shm
 from ovs_highway.agent import control, explain
 from ovs_highway.agent.actions import (
     Action,
@@ -323,7 +323,7 @@ class Highwayd:
             return
         self._last_facts, self._last_round = facts, now
         for _ in range(_MAX_ROUNDS):
-            actions = self.links.reconcile(facts, now)
+            actions = self.links.reconcile(facts, now, self.proofs)
             if not actions:
                 break
             for action in actions:
@@ -366,7 +366,7 @@ class Highwayd:
                 port_ids=action.port_ids,
                 n_queues=action.n_queues,
                 ring_size=action.ring_size,
-                checked=action.checked,
+                flags=action.flags,
                 dirs=self._machines.region_dirs(action.pair),
             )
         except RegionError as error:
@@ -394,10 +394,12 @@ class Highwayd:
             size=link.size,
             peer_id=link.port_ids[1 - action.end],
             end=action.end,
-            checked=isinstance(action, Add) and action.checked,
+            flags=shm.FREE if isinstance(action, Remove) else action.flags,
             peer_name=link.names[1 - action.end],
             text=action.text if isinstance(action, Remove) else "",
         )
+        if isinstance(action, Update):
+            link.set_flags(action.end, action.flags)
         if isinstance(message, protocol.LinkAdd):
             port.vnf.channel.hand_over(message, link)
         else:

@@ -17,20 +17,32 @@ from ovs_highway import shm
 from ovs_highway.agent.actions import (
     Action,
     Add,
+    Flags,
     LinkStatus,
     Make,
     Pair,
     PortFacts,
+    Proofs,
     Remove,
     SetPhase,
     Unlink,
     Update,
+    Way,
 )
-from ovs_highway.agent.policy import Verdict, pair_verdict
-from ovs_highway.shm import Phase
+from ovs_highway.agent.ways import (
+    Verdicts,
+    both_ways,
+    flags_for,
+    loosened,
+    not_ready,
+    useful,
+    verdicts,
+    wanted_ways,
+)
+from ovs_highway.shm import LinkFlag, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +78,12 @@ class _Link:
     """A link.
 
     Attributes:
-        checked: receivers check; None: adopted, and its ends are yet to report.
+        told: what its ends were told to heed; None: adopted, and they are yet to report.
+        before: the most that they may still heed: what they were told before the first
+            LINK_UPDATE that is not answered; only ever loosened.
+        target: what they are to heed.
         reported: the same as each end reported it.
+        ways: by sending end, why nothing may be sent.
     """
 
     link_id: int
@@ -76,14 +92,18 @@ class _Link:
     phase: Phase
     stored: Phase
     since: float
-    checked: bool | None
+    told: Flags | None
     made: bool = False
     adopted: bool = False
     wanted_at: float = 0.0
     why: str = ""
     ends: list[_End] = field(default_factory=lambda: [_End.UNTOLD, _End.UNTOLD])
     sessions: list[int | None] = field(default_factory=lambda: [None, None])
-    reported: list[bool | None] = field(default_factory=lambda: [None, None])
+    reported: list[LinkFlag | None] = field(default_factory=lambda: [None, None])
+    before: list[LinkFlag | None] = field(default_factory=lambda: [None, None])
+    target: Flags | None = None
+    updated_at: float = 0.0
+    ways: tuple[str, str] = ("", "")
 
 
 @dataclass(slots=True)
@@ -96,6 +116,8 @@ class _Failure:
 
 
 _IN_HAND: Final = (_End.ASKED, _End.HAS, _End.LEAVING)
+_NO_PROOFS: Final = Proofs()
+_UNCHECKED: Final = (shm.FREE, shm.FREE)
 
 
 class Links:
@@ -107,9 +129,10 @@ class Links:
         self._new_id = new_id
         self._timing = timing or Timing()
         self._adopt_until = now + self._timing.adoption
+        self._proofs = _NO_PROOFS
         self._links: dict[int, _Link] = {}
         self._failures: dict[Pair, _Failure] = {}
-        self._reasons: dict[Pair, str] = {}
+        self._reasons: dict[Pair, tuple[str, str]] = {}
 
     # What the caller has seen ------------------------------------------------------------------
 
@@ -142,9 +165,9 @@ class Links:
         ok: bool,
         text: str,
         now: float,
-        checked: bool = False,
+        flags: LinkFlag = shm.FREE,
     ) -> bool:
-        """A VNF answered LINK_ADDED, or reported a link that it still has, `checked` or not.
+        """A VNF answered LINK_ADDED, or reported a link that it still has, and what it heeds.
 
         Returns:
             False if there is no such link at this port: the VNF has to remove it.
@@ -155,7 +178,7 @@ class Links:
         crossed = link.ends[end] is _End.LEAVING and link.sessions[end] == session
         link.sessions[end] = session
         if ok:
-            link.reported[end] = checked
+            link.reported[end] = flags
             # If the link is being taken down, LINK_REMOVE is under way or comes with next round.
             if not crossed:
                 link.ends[end] = _End.HAS
@@ -185,12 +208,15 @@ class Links:
 
     # What is to be done ------------------------------------------------------------------------
 
-    def reconcile(self, ports: Mapping[str, PortFacts], now: float) -> list[Action]:
+    def reconcile(
+        self, ports: Mapping[str, PortFacts], now: float, proofs: Proofs = _NO_PROOFS
+    ) -> list[Action]:
         """Compare what should be with what is; return what to do about it, in order.
 
         To be called again after the actions were carried out, until it returns none.
         """
-        wanted = _wanted(ports)
+        self._proofs = proofs
+        wanted = wanted_ways(ports, proofs)
         actions: list[Action] = []
         for link in list(self._links.values()):
             if link.made:
@@ -225,16 +251,22 @@ class Links:
                 link_id=link.link_id,
                 phase=phase,
                 reason=link.why,
-                checked=bool(link.checked),
+                flags=link.told or _UNCHECKED,
+                ways=link.ways,
             )
-        for pair, reason in self._reasons.items():
+        for pair, ways in self._reasons.items():
             if pair not in found:
-                found[pair] = LinkStatus(pair=pair, link_id=None, phase="none", reason=reason)
+                reason = ways[0] or ways[1]
+                found[pair] = LinkStatus(
+                    pair=pair, link_id=None, phase="none", reason=reason, ways=ways
+                )
         for pair, failure in self._failures.items():
             if (status := found.get(pair)) is None or status.link_id is None:
                 wait = max(0.0, failure.until - now)
                 reason = f"{failure.reason}; next try in {wait:.0f} s"
-                found[pair] = LinkStatus(pair=pair, link_id=None, phase="failed", reason=reason)
+                found[pair] = LinkStatus(
+                    pair=pair, link_id=None, phase="failed", reason=reason, ways=(reason, reason)
+                )
         return sorted(found.values(), key=lambda status: status.pair)
 
     # Inside ------------------------------------------------------------------------------------
@@ -252,7 +284,7 @@ class Links:
         self._failures[link.pair] = _Failure(reason, count, now, now + wait, sessions)
 
     def _forget_failures(
-        self, ports: Mapping[str, PortFacts], wanted: set[Pair], now: float
+        self, ports: Mapping[str, PortFacts], wanted: set[Way], now: float
     ) -> None:
         """Forget the failures of links that proved good, of VNFs and of ports that went away."""
         proven = {
@@ -267,7 +299,8 @@ class Links:
                 for name, session in zip(pair, failure.sessions, strict=True)
             )
             another = another and now - failure.at >= self._timing.backoff
-            stale = pair not in wanted and now - failure.until > self._timing.backoff_max
+            stale = now - failure.until > self._timing.backoff_max
+            stale = stale and wanted.isdisjoint(both_ways(pair))
             if pair in proven or not known or another or stale:
                 del self._failures[pair]
 
@@ -284,7 +317,7 @@ class Links:
                 link.ends[end] = _End.GONE
 
     def _check(
-        self, link: _Link, ports: Mapping[str, PortFacts], wanted: set[Pair], now: float
+        self, link: _Link, ports: Mapping[str, PortFacts], wanted: set[Way], now: float
     ) -> None:
         """Begin to take a link down if it should not be."""
         if link.adopted and not all(end is _End.HAS for end in link.ends):
@@ -302,7 +335,7 @@ class Links:
             self._leave(link, why, now)
 
     def _why_not(
-        self, link: _Link, ports: Mapping[str, PortFacts], wanted: set[Pair], now: float
+        self, link: _Link, ports: Mapping[str, PortFacts], wanted: set[Way], now: float
     ) -> str | None:
         """Return why a link has to go, or None if it may stay."""
         for end, name in enumerate(link.pair):
@@ -313,9 +346,10 @@ class Links:
                 return f"port {name} was made anew"
             if link.ends[end] is _End.GONE:
                 return f"the VNF at {name} went away"
-            if (reason := _not_ready(port)) is not None:
+            if (reason := not_ready(port)) is not None:
                 return reason
-        if (reason := self._why_other_terms(link, ports, now)) is not None:
+        found = verdicts(ports[link.pair[0]], ports[link.pair[1]], self._proofs)
+        if (reason := self._why_other_terms(link, ports, found, now)) is not None:
             return reason
         if link.phase is Phase.NEW and now - link.since > self._timing.answer:
             silent = [
@@ -325,34 +359,54 @@ class Links:
             self._fail(link, reason, now)
             return reason
         # While there is no ovs-vswitchd nobody can want anything, and traffic has to go on.
-        if link.pair in wanted or not all(ports[name].switch for name in link.pair):
+        if useful(link.pair, wanted, found) or not all(ports[name].switch for name in link.pair):
             link.wanted_at = now
         elif now - link.wanted_at > self._timing.linger:
             return "no rule wants it any more"
         return None
 
     def _why_other_terms(
-        self, link: _Link, ports: Mapping[str, PortFacts], now: float
+        self,
+        link: _Link,
+        ports: Mapping[str, PortFacts],
+        found: Verdicts | None,
+        now: float,
     ) -> str | None:
-        """Return how a link differs from what policy allows, or None if it does not.
+        """Return why the link has to be made anew for what policy wants, or None if not.
 
-        What a driver does is what it has reported; what the region says anybody can have written.
+        What may be loosened is loosened in place; but a receiver that began to check would refuse
+        what lies in the rings. What a driver does is what it has reported; what the region says
+        anybody can have written.
         """
-        if link.checked is None:
-            link.checked = link.reported[0]
-        for name, reported in zip(link.pair, link.reported, strict=True):
-            if reported is not None and reported is not link.checked:
-                does = "checks" if reported else "does not check"
-                reason = f"the VNF at {name} {does} what it receives, unlike it was told"
+        one, other = link.reported
+        if link.told is None and one is not None and other is not None:
+            link.told = one, other
+        told = link.told or _UNCHECKED
+        for end, reported in enumerate(link.reported):
+            if reported is None:
+                continue
+            if reported == told[end]:
+                link.before[end] = None
+            before = link.before[end]
+            if told[end] & ~reported or reported & ~(told[end] if before is None else before):
+                reason = f"the VNF at {link.pair[end]} does not heed what it was told"
                 self._fail(link, reason, now)
                 return reason
-        verdict = _verdict(*(ports[name] for name in link.pair))
-        if verdict is None:
+        link.target = None
+        if found is None:
             return None
-        if not verdict.allowed:
-            return verdict.reason
-        if verdict.checked is not link.checked:
-            return "policy wants it checked" if verdict.checked else "it need not be checked"
+        link.ways = found[0].reason, found[1].reason
+        if not found[0].allowed and not found[1].allowed:
+            return found[0].reason
+        link.target = flags_for(found)
+        for end, flags in enumerate(link.target):
+            more = flags & ~told[end]
+            if more & LinkFlag.NO_SEND:
+                return f"what {link.pair[end]} sends may not take it any more: {link.ways[end]}"
+            if more:
+                return "policy wants it checked"
+        if link.target != told and not all(ports[name].directed for name in link.pair):
+            return "it need not be checked"
         return None
 
     def _progress(
@@ -369,14 +423,37 @@ class Links:
         for end, name in enumerate(link.pair):
             if link.ends[end] is _End.UNTOLD:
                 link.ends[end], link.sessions[end] = _End.ASKED, ports[name].vnf
-                yield Add(link_id=link.link_id, end=end, port=name, checked=bool(link.checked))
+                flags = (link.told or _UNCHECKED)[end]
+                yield Add(link_id=link.link_id, end=end, port=name, flags=flags)
         up = all(end is _End.HAS for end in link.ends)
         if up and (link.phase is Phase.NEW or link.adopted):
             news = "adopted" if link.adopted else "up"
             link.phase, link.since, link.adopted, link.why = Phase.ACTIVE, now, False, ""
             yield self._store(link, Phase.ACTIVE, news)
-            for end, name in enumerate(link.pair):
-                yield Update(link_id=link.link_id, end=end, port=name)
+            yield from self._update(link, (0, 1), now)
+        elif link.phase is Phase.ACTIVE:
+            yield from self._loosen(link, now)
+
+    def _loosen(self, link: _Link, now: float) -> Iterator[Action]:
+        """Have the ends of a link heed no more than they have to."""
+        told = link.told or _UNCHECKED
+        flags = told if link.target is None else loosened(told, link.target, tuple(link.reported))
+        link.told = flags
+        ends = [end for end in (0, 1) if flags[end] != told[end]]
+        for end in ends:
+            link.before[end] = told[end] if link.before[end] is None else link.before[end]
+        # In a VM's channel a message can get lost.
+        if not ends and now - link.updated_at > self._timing.answer:
+            ends = [end for end in (0, 1) if flags[end] != link.reported[end]]
+        if ends:
+            yield from self._update(link, ends, now)
+
+    @staticmethod
+    def _update(link: _Link, ends: Iterable[int], now: float) -> Iterator[Action]:
+        assert link.told is not None
+        link.updated_at = now
+        for end in ends:
+            yield Update(link_id=link.link_id, end=end, port=link.pair[end], flags=link.told[end])
 
     @staticmethod
     def _store(link: _Link, phase: Phase, text: str) -> SetPhase:
@@ -396,71 +473,43 @@ class Links:
             yield Unlink(link_id=link.link_id, pair=link.pair, text=text)
 
     def _create(
-        self, ports: Mapping[str, PortFacts], wanted: set[Pair], now: float
+        self, ports: Mapping[str, PortFacts], wanted: set[Way], now: float
     ) -> Iterator[Action]:
         self._reasons = {}
         taken = {link.pair for link in self._links.values()}
         count = Counter(name for pair in taken for name in pair)
-        for pair in sorted(wanted - taken):
+        pairs = {(min(way), max(way)) for way in wanted}
+        for pair in sorted(pairs - taken):
             both = (ports[pair[0]], ports[pair[1]])
+            found = verdicts(*both, self._proofs)
             full = [name for name in pair if count[name] >= shm.MAX_LINKS]
             failure = self._failures.get(pair)
-            reason = next((r for r in map(_not_ready, both) if r is not None), None)
-            verdict = _verdict(*both)
-            if reason is None and verdict is None:
+            reason = next((r for r in map(not_ready, both) if r is not None), None)
+            if reason is None and found is None:
                 reason = "highwayd has not found both ports in the OVS database yet"
-            if reason is None and verdict is not None and not verdict.allowed:
-                reason = verdict.reason
+            if reason is None and found is not None and not useful(pair, wanted, found):
+                self._reasons[pair] = found[0].reason, found[1].reason
+                continue
             if reason is None:
                 reason = both[0].no_room or both[1].no_room
             if reason is None and full:
                 reason = f"port {full[0]} has {shm.MAX_LINKS} links already"
             if reason is None and failure is not None and now < failure.until:
                 reason = failure.reason
-            if reason is not None or verdict is None:
-                self._reasons[pair] = reason or ""
+            if reason is not None or found is None:
+                self._reasons[pair] = reason or "", reason or ""
                 continue
             count.update(pair)
-            link_id = self._new_id()
+            link_id, flags = self._new_id(), flags_for(found)
             ids = (both[0].region_id, both[1].region_id)
-            self._links[link_id] = _Link(
-                link_id, pair, ids, Phase.NEW, Phase.NEW, now, verdict.checked, wanted_at=now
-            )
+            link = _Link(link_id, pair, ids, Phase.NEW, Phase.NEW, now, flags, wanted_at=now)
+            link.ways = found[0].reason, found[1].reason
+            self._links[link_id] = link
             yield Make(
                 link_id=link_id,
                 pair=pair,
                 port_ids=ids,
                 n_queues=(both[0].n_queues, both[1].n_queues),
                 ring_size=max(both[0].ring_size, both[1].ring_size),
-                checked=verdict.checked,
+                flags=flags,
             )
-
-
-def _not_ready(port: PortFacts) -> str | None:
-    """Return why a port can have no link now, or None if it can."""
-    if port.forbidden is not None:
-        return port.forbidden
-    if port.vnf is None:
-        return f"no VNF attached at {port.name}"
-    if not port.started:
-        return f"the VNF at {port.name} has not started"
-    return None
-
-
-def _verdict(one: PortFacts, other: PortFacts) -> Verdict | None:
-    """Return what policy says of the link of two ports, or None if that is not known."""
-    if one.terms is None or other.terms is None:
-        return None
-    return pair_verdict(one.terms, other.terms)
-
-
-def _wanted(ports: Mapping[str, PortFacts]) -> set[Pair]:
-    """Return the pairs that some rule in force connects; a port has no link with itself."""
-    by_id = {port.region_id: port.name for port in ports.values()}
-    found = set()
-    for port in ports.values():
-        for peer_id, rules in port.wants.items():
-            peer = by_id.get(peer_id)
-            if rules > 0 and peer is not None and peer != port.name:
-                found.add((min(port.name, peer), max(port.name, peer)))
-    return found

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the database allows: the bypass of a port, and links between two; pure functions.
 
-`why_port_off` closes a port's gate, which turns both directions off and is quick. `pair_verdict`
-decides whether two ports may have a link at all, and of which kind.
+`why_port_off` closes a port's gate, which turns both directions off and is quick. `way_verdict`
+decides whether a port may send to another over a link, and whether that is checked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Mode(enum.StrEnum):
 
     - `AUTO`: proven point-to-point, or to a port with the same trust label.
     - `CHECKED`: also to any other port in this mode, with the receiver checking each frame.
-    - `P2P`: proven point-to-point only.
+    - `P2P`: proven point-to-point only, each way for itself.
     - `OFF`: none.
     """
 
@@ -50,20 +50,24 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether two ports may have a link, checked or not; `reason` says why not, else empty."""
+    """Whether a port may send over a link, checked or not; `reason` says why not, else empty."""
 
     allowed: bool
     checked: bool = False
     reason: str = ""
 
 
-def pair_verdict(one: Terms, other: Terms, *, proven: bool = False) -> Verdict:
-    """Decide about the link of two ports; symmetric, but for the order of names in the reason.
+def way_verdict(
+    sender: Terms, receiver: Terms, *, proven: bool = False, unproven: str = ""
+) -> Verdict:
+    """Decide whether a port may send to another over a link.
 
     Args:
-        proven: all traffic between the two was proven to be point-to-point.
+        proven: all that the sender sends was proven to go to the receiver.
+        unproven: why that is not so, empty if it is not known.
     """
-    both = (one, other)
+    both = sorted((sender, receiver), key=lambda terms: terms.port)
+    why = f": {unproven}" if unproven else ""
     for mode in (Mode.OFF, Mode.P2P):
         at = " and ".join(terms.port for terms in both if terms.mode is mode)
         if at and mode is Mode.OFF:
@@ -71,19 +75,20 @@ def pair_verdict(one: Terms, other: Terms, *, proven: bool = False) -> Verdict:
         if at and not proven:
             return Verdict(
                 allowed=False,
-                reason=f"highway-mode=p2p at {at}, and their traffic is not proven to be"
-                " point-to-point; set highway-mode=auto or checked",
+                reason=f"highway-mode=p2p at {at}, and what {sender.port} sends is not proven to be"
+                f" point-to-point{why}",
             )
-    if proven or (one.trust and one.trust == other.trust):
+    if proven or (sender.trust and sender.trust == receiver.trust):
         return Verdict(allowed=True)
     unchecked = [terms.port for terms in both if terms.mode is not Mode.CHECKED]
     if not unchecked:
         return Verdict(allowed=True, checked=True)
     where = "both" if len(unchecked) == 2 else unchecked[0]
+    found = f"; what {sender.port} sends is not point-to-point{why}" if why else ""
     return Verdict(
         allowed=False,
-        reason=f"{one.port} and {other.port} have no highway-trust label in common; set"
-        f" external_ids:highway-trust, or highway-mode=checked on {where}",
+        reason=f"{both[0].port} and {both[1].port} have no highway-trust label in common; set"
+        f" external_ids:highway-trust, or highway-mode=checked on {where}{found}",
     )
 
 

@@ -38,6 +38,7 @@ class Vnf:
     Attributes:
         session: numbers the connections of this highwayd.
         unfit: why it can have the normal channel only, None if it can have links.
+        directed: it knows links with terms for each direction.
     """
 
     channel: VnfChannel
@@ -45,6 +46,7 @@ class Vnf:
     epoch: int
     driver: str
     unfit: str | None = None
+    directed: bool = True
 
 
 @dataclass(slots=True)
@@ -90,6 +92,7 @@ class Port:
             forbidden=forbidden,
             no_room=self.no_room,
             terms=terms,
+            directed=vnf is None or vnf.directed,
         )
 
     def want(self, peer_id: int, rules: int) -> None:

@@ -189,6 +189,7 @@ class Sessions:
                 epoch=hello.epoch,
                 driver=hello.driver,
                 unfit=unfit,
+                directed=version >= shm.ABI_DIRECTED,
             )
             port.vnf = vnf
             log.info(
@@ -225,7 +226,7 @@ class Sessions:
                 case protocol.Hello(epoch=vnf.epoch) if channel.may_repeat_hello:
                     channel.send(welcome)
                     _send_region(port, channel)
-                case protocol.LinkAdded(link_id=link_id, status=status, text=text, checked=checked):
+                case protocol.LinkAdded(link_id=link_id, status=status, text=text, flags=flags):
                     ok = status is Status.OK
                     if ok and text:
                         log.info(
@@ -250,7 +251,7 @@ class Sessions:
                         ok=ok,
                         text=text,
                         now=now(),
-                        checked=checked,
+                        flags=flags,
                     )
                     if not known:
                         channel.send(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Mapping
 
-    from ovs_highway.agent.actions import LinkStatus, Pair
+    from ovs_highway.agent.actions import LinkStatus, Pair, Way
     from ovs_highway.agent.ports import Port, Ports
     from ovs_highway.region import LinkRegion
 
@@ -33,17 +33,23 @@ class PathWatch:
     ) -> list[Direction]:
         """Log and return what has changed since the last look."""
         links = list(links)
-        # A failure's text counts the seconds down to the next try.
-        reasons = {one.pair: (one.phase, one.reason.partition("; next try")[0]) for one in told}
+        told = list(told)
+        reasons = {one.pair: (one.phase, _steady(one.reason)) for one in told}
+        ways = {
+            way: _steady(reason)
+            for one in told
+            for way, reason in zip((one.pair, one.pair[::-1]), one.ways, strict=True)
+        }
         state: Any = (
             [_signature(port) for port in ports.values()],
-            [(link.region_id, link.phase, link.end(0), link.end(1)) for link in links],
+            [(link.region_id, link.phase, link.flags, link.end(0), link.end(1)) for link in links],
             reasons,
+            ways,
         )
         if state == self._seen:
             return []
         self._seen = state
-        view = self._view(ports, links, reasons)
+        view = self._view(ports, links, reasons, ways)
         now = {(way.sender, way.receiver): way for way in view.directions()}
         changes = [_gone(way) for pair, way in self._paths.items() if pair not in now]
         changes += [
@@ -63,6 +69,7 @@ class PathWatch:
         ports: Ports,
         links: list[LinkRegion],
         reasons: Mapping[Pair, tuple[str, str]],
+        ways: Mapping[Way, str],
     ) -> View:
         agent = AgentView(
             running=True,
@@ -71,6 +78,7 @@ class PathWatch:
                 for name, port in ports.items()
             },
             links=reasons,
+            ways=ways,
         )
         views = {name: self._port(port, agent) for name, port in ports.items()}
         return View(agent=agent, ports=views, links=tuple(map(link_view, links)))
@@ -95,6 +103,11 @@ def _signature(port: Port) -> tuple[object, ...]:
         bool(state.vnf_state.started),
         tuple(port.wants.items()),
     )
+
+
+def _steady(reason: str) -> str:
+    """Return a reason without the seconds that a failure's counts down to the next try."""
+    return reason.partition("; next try")[0]
 
 
 def _gone(way: Direction) -> Direction:

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ovs_highway.agent.policy import pair_verdict
+from ovs_highway.agent.policy import way_verdict
 from ovs_highway.cli.facts import gather
 
 if TYPE_CHECKING:
@@ -195,16 +195,17 @@ def _highwayd(facts: Facts) -> Iterator[Check]:
 
 
 def _links(facts: Facts) -> Iterator[Check]:
-    """May any two ports have a link? Without a trust label or mode checked none may."""
+    """May any two ports have a link that is not proven to be point-to-point?"""
     pairs = list(itertools.combinations(facts.terms, 2))
-    verdicts = [pair_verdict(one, other) for one, other in pairs]
+    verdicts = [way_verdict(one, other) for one, other in pairs]
     allowed = sum(verdict.allowed for verdict in verdicts)
     if allowed:
         yield _ok("links", f"allowed for {allowed} of {len(pairs)} pairs of ports")
     elif pairs:
         yield _warn(
             "links",
-            f"allowed for no pair of the {len(facts.terms)} ports: {verdicts[0].reason}",
+            f"allowed for no pair of the {len(facts.terms)} ports, but where all that a port sends"
+            f" goes to one other port: {verdicts[0].reason}",
             "ovs-vsctl set Interface PORT external_ids:highway-trust=LABEL, the same for ports that"
             " trust each other; or set Open_vSwitch . external_ids:highway-mode=checked",
         )

@@ -100,4 +100,9 @@ def ask_agent(rundir: Path) -> AgentView:
             (link["ports"][0], link["ports"][1]): (link["phase"], link["reason"])
             for link in links["links"]
         },
+        ways={
+            (way["from"], way["to"]): way["reason"]
+            for link in links["links"]
+            for way in link.get("ways", ())
+        },
     )

@@ -7,7 +7,7 @@ import mmap
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ovs_highway import shm
 from ovs_highway.errors import RegionError
@@ -19,11 +19,16 @@ from ovs_highway.region._files import (
     region_name,
     unlink_region,
 )
-from ovs_highway.shm import CData, Phase, RingGeometry, ffi
+from ovs_highway.shm import CData, LinkFlag, Phase, RingGeometry, ffi
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+_FLAGS: Final = 8
+_MASK: Final = 0xFF
+"""Bits of `flags` that one end has."""
+_BOTH_CHECKED: Final = LinkFlag.CHECKED | LinkFlag.PEER_CHECKS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +92,7 @@ class LinkRegion(Region):
         port_ids: tuple[int, int],
         n_queues: tuple[int, int],
         ring_size: int,
-        checked: bool = False,
+        flags: tuple[LinkFlag, LinkFlag] = (shm.FREE, shm.FREE),
         dirs: Sequence[Path] | None = None,
     ) -> LinkRegion:
         """Make the region of a new link, in huge pages where there are any, else in /dev/shm.
@@ -120,7 +125,7 @@ class LinkRegion(Region):
                     raw.ring_offset[end] = offset
                     offset += n_queues[end] * rings.stride
                 raw.phase = int(Phase.NEW)
-                raw.flags = shm.LINK_CHECKED if checked else 0
+                raw.flags = _pack(flags)
                 raw.created_ns = time.time_ns()
                 header.magic = shm.LINK_MAGIC
                 del raw, header
@@ -164,9 +169,19 @@ class LinkRegion(Region):
         self.raw.phase = int(phase)
 
     @property
-    def checked(self) -> bool:
-        """Whether receivers check what comes; for people, drivers go by LINK_ADD."""
-        return bool(self.raw.flags & shm.LINK_CHECKED)
+    def flags(self) -> tuple[LinkFlag, LinkFlag]:
+        """What end 0 and end 1 must heed; for people, drivers go by their messages."""
+        value = int(self.raw.flags)
+        if value == LinkFlag.CHECKED:  # the two directions of a highwayd before ABI_DIRECTED
+            value = _pack((_BOTH_CHECKED, _BOTH_CHECKED))
+        one, other = value & _MASK, value >> _FLAGS & _MASK
+        return LinkFlag.read(one, shm.ABI_VERSION), LinkFlag.read(other, shm.ABI_VERSION)
+
+    def set_flags(self, end: int, flags: LinkFlag) -> None:
+        """Note what end 0 or 1 must heed."""
+        both = list(self.flags)
+        both[end] = flags
+        self.raw.flags = _pack((both[0], both[1]))
 
     @property
     def created_ns(self) -> int:
@@ -198,3 +213,7 @@ class LinkRegion(Region):
             sum(int(counters[queue].packets) for queue in queues),
             sum(int(counters[queue].bytes) for queue in queues),
         )
+
+
+def _pack(flags: tuple[LinkFlag, LinkFlag]) -> int:
+    return int(flags[0]) | int(flags[1]) << _FLAGS
