@@ -11,7 +11,7 @@ import pytest
 from ovs_highway import region, shm
 from ovs_highway.errors import RegionError
 from ovs_highway.region import LinkRegion, PortRegion
-from ovs_highway.shm import Off, Phase, ffi
+from ovs_highway.shm import LinkFlag, Off, Phase, ffi
 
 from .conftest import make_port_file
 
@@ -151,6 +151,18 @@ def test_a_link_region_is_read_as_it_was_made(tmp_path: Path) -> None:
 def test_the_default_link_region_fits_into_a_huge_page(tmp_path: Path) -> None:
     with new_link(tmp_path, ring_size=shm.constant("HIGHWAY_DEFAULT_RING_SIZE")) as link:
         assert link.size == shm.HUGE_PAGE
+
+
+def test_a_link_region_says_what_its_ends_heed(tmp_path: Path) -> None:
+    both = LinkFlag.CHECKED | LinkFlag.PEER_CHECKS
+    with new_link(tmp_path) as link:
+        assert link.flags == (shm.FREE, shm.FREE)
+        link.raw.flags = int(LinkFlag.CHECKED)
+        assert link.flags == (both, both), "as highwayd said it before ABI_DIRECTED"
+        link.set_flags(1, LinkFlag.NO_SEND)
+        assert link.flags == (both, LinkFlag.NO_SEND)
+        link.raw.flags = 0xFFFFFFFF
+        assert link.flags == (both | LinkFlag.NO_SEND,) * 2
 
 
 def test_a_link_id_is_never_used_twice(tmp_path: Path) -> None:
