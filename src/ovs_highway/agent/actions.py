@@ -30,10 +30,12 @@ class Proofs:
     Attributes:
         peers: by sender, the one port to which all that it sends goes.
         reasons: by sender, why there is none.
+        pending: senders of which that is not known yet, but soon will be.
     """
 
     peers: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    pending: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HOLD: Final = 10.0
-"""Seconds for which a proof outlives the connection that it came from."""
+"""Seconds for which a proof outlives the connection that it came from, or for the first one."""
 _LEFT_OUT: Final = (b"meter:", b"write_actions(", b"clear_actions")
 _LARGE: Final = 10_000
 """Flows of a bridge from which on Python's collector is told to leave them alone."""
@@ -69,6 +69,7 @@ class Detection:
         self._missed: set[str] = set()
         self._doubtful = asyncio.Event()
         self._held: dict[str, tuple[str, float]] = {}
+        self._start_until = self._now() + HOLD
 
     def follow(self, snapshot: Snapshot) -> None:
         """Take over a new state of the database."""
@@ -177,13 +178,21 @@ class Detection:
         """Make `proofs` of the verdicts; one outlives the loss of its connection for a while."""
         peers: dict[str, str] = {}
         reasons: dict[str, str] = {}
+        pending: set[str] = set()
         for port, verdict in self.detector.verdicts.items():
             if verdict.peer is not None:
                 peers[port] = verdict.peer
                 self._held.pop(port, None)
-            elif not self._hold(port, verdict, peers):
+            elif self._hold(port, verdict, peers):
+                pass
+            elif self._soon(port, verdict):
+                pending.add(port)
+            else:
                 reasons[port] = verdict.reason.describe() if verdict.reason else "it is not known"
-        before, self.proofs = self.proofs, Proofs(peers=peers, reasons=reasons)
+        before, self.proofs = (
+            self.proofs,
+            Proofs(peers=peers, reasons=reasons, pending=frozenset(pending)),
+        )
         for port in sorted(peers.keys() | before.peers.keys()):
             old, new = before.peers.get(port), peers.get(port)
             if new is not None and old != new:
@@ -195,15 +204,13 @@ class Detection:
 
     def _hold(self, port: str, verdict: Verdict, peers: dict[str, str]) -> bool:
         """Keep the last proof of a port whose bridge is not connected (any more), or not long."""
-        unsynced = verdict.reason is not None and verdict.reason.kind == "unsynced"
         before = self.proofs.peers.get(port)
-        if not unsynced:
+        if not _unsynced(verdict):
             self._held.pop(port, None)
             return False
         if port in self._held:
             before, until = self._held[port]
-            alone = port in self._ports and self._ports[port].switch is None
-            if self._now() >= until and not alone:
+            if self._now() >= until and not self._alone(port):
                 return False
         elif before is not None:
             self._held[port] = before, self._now() + HOLD
@@ -212,11 +219,23 @@ class Detection:
         peers[port] = before
         return True
 
+    def _soon(self, port: str, verdict: Verdict) -> bool:
+        """Tell whether a port's bridge is still to be read for the first time."""
+        return _unsynced(verdict) and (self._now() < self._start_until or self._alone(port))
+
+    def _alone(self, port: str) -> bool:
+        return port in self._ports and self._ports[port].switch is None
+
     async def _end_holds(self) -> None:
         while True:
             await asyncio.sleep(1)
-            if any(self._now() >= until for _, until in self._held.values()):
+            late = any(self._now() >= until for _, until in self._held.values())
+            if late or (self.proofs.pending and self._now() >= self._start_until):
                 self._publish()
+
+
+def _unsynced(verdict: Verdict) -> bool:
+    return verdict.reason is not None and verdict.reason.kind == "unsynced"
 
 
 def _tell(port: str, peer: str, state: str, why: str) -> None:

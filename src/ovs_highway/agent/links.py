@@ -35,6 +35,7 @@ from ovs_highway.agent.ways import (
     flags_for,
     loosened,
     not_ready,
+    unknown,
     useful,
     verdicts,
     wanted_ways,
@@ -486,7 +487,7 @@ class Links:
             failure = self._failures.get(pair)
             reason = next((r for r in map(not_ready, both) if r is not None), None)
             if reason is None and found is None:
-                reason = "highwayd has not found both ports in the OVS database yet"
+                reason = unknown(*both, self._proofs)
             if reason is None and found is not None and not useful(pair, wanted, found):
                 self._reasons[pair] = found[0].reason, found[1].reason
                 continue

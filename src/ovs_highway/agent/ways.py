@@ -33,11 +33,11 @@ def wanted_ways(ports: Mapping[str, PortFacts], proofs: Proofs) -> set[Way]:
 
 
 def verdicts(one: PortFacts, other: PortFacts, proofs: Proofs) -> Verdicts | None:
-    """Return what policy says of both directions, or None if that is not known.
+    """Return what policy says of both directions, or None if that is not known (see `unknown`).
 
     With a driver that knows only one kind of link for both, they are alike.
     """
-    if one.terms is None or other.terms is None:
+    if unknown(one, other, proofs) is not None:
         return None
     found = _verdict(one, other, proofs), _verdict(other, one, proofs)
     old = [port.name for port in (one, other) if not port.directed]
@@ -48,6 +48,16 @@ def verdicts(one: PortFacts, other: PortFacts, proofs: Proofs) -> Verdicts | Non
     reason = f"the driver of the VNF at {old[0]} is too old for a link that carries one direction"
     never = Verdict(allowed=False, reason=f"{reason}; install the same release everywhere")
     return (never, found[1]) if found[0].allowed else (found[0], never)
+
+
+def unknown(one: PortFacts, other: PortFacts, proofs: Proofs) -> str | None:
+    """Return why it is not known what policy says of two ports, None if it is."""
+    if one.terms is None or other.terms is None:
+        return "highwayd has not found both ports in the OVS database yet"
+    for sender, receiver in ((one, other), (other, one)):
+        if sender.name in proofs.pending and not _verdict(sender, receiver, proofs).allowed:
+            return "highwayd has not read the OpenFlow flows yet"
+    return None
 
 
 def flags_for(found: Verdicts) -> Flags:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from ovs_highway.detector.tables import Table
 from ovs_highway.openflow.model import (
+    Actions,
+    Clone,
     Event,
     Flow,
     FlowGone,
@@ -16,11 +18,13 @@ from ovs_highway.openflow.model import (
     GroupDesc,
     GroupGone,
     GroupSet,
+    Other,
     PortDesc,
     PortGone,
     PortSet,
     Restart,
     Synced,
+    WriteActions,
 )
 
 if TYPE_CHECKING:
@@ -169,6 +173,19 @@ def _put(bridge: Bridge, flow: Flow, changes: Changes) -> None:
     if table is None:
         table = bridge.tables[flow.table] = Table()
     before = table.put(flow)
-    same = before is not None and before.timeouts == flow.timeouts
-    if before is None or not same or before.actions != flow.actions:
+    if (
+        before is None
+        or before.timeouts != flow.timeouts
+        or before.actions != flow.actions
+        or not _understood(flow.actions)
+    ):
         changes.flows.append(flow)
+
+
+def _understood(actions: Actions) -> bool:
+    """Tell whether equal actions do the same; what is not understood has no more than a name."""
+    for action in actions:
+        inner = action.actions if isinstance(action, Clone | WriteActions) else ()
+        if isinstance(action, Other) or not _understood(inner):
+            return False
+    return True
