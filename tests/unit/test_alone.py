@@ -132,8 +132,18 @@ def test_without_a_copy_the_rule_is_not_for_checked_links(world: World) -> None:
     assert world["p1"].region.rule_table()[0].flags & UNCHECKED
 
 
-def test_a_rule_that_highwayd_has_suppressed_stays_so(world: World) -> None:
+def test_a_rule_that_was_suppressed_when_ovs_ended_is_not_any_more(world: World) -> None:
     region = world["p1"].region
+    region.rule_table()[0].suppressed = 50
+    world.look()
+    assert region.suppressed() == {}
+    assert region.count_rules()[0] == {world["p2"].region.region_id: 1}
+
+
+def test_a_rule_that_was_suppressed_when_ovs_was_killed_stays_so(world: World) -> None:
+    region = world["p1"].region
+    world.rule(0, live=True)
+    world.copy(3, live=True)
     region.rule_table()[0].suppressed = 50
     world.look()
     assert region.suppressed() == {0: 50}

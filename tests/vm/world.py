@@ -104,9 +104,11 @@ class VmWorld(Scene):
         return "no such link"
 
     def trust(self, number: int, label: str) -> None:
-        """Give a port a trust label: links are between ports of one label only."""
-        setting = f"external_ids:highway-trust={label}"
-        self.sandbox.vsctl("set", "Interface", f"p{number}", setting)
+        """Give a port a trust label, and have nothing but labels decide about links."""
+        self.sandbox.vsctl(
+            *("set", "Interface", f"p{number}", f"external_ids:highway-trust={label}", "--"),
+            *("set", "Open_vSwitch", ".", "external_ids:highway-detector=off"),
+        )
 
     def is_unplugged(self, *vms: Vm) -> None:
         """Wait until VMs have no device of a link, as highwayd and as the guest sees it."""

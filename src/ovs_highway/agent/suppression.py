@@ -97,7 +97,8 @@ class Suppression:
 
     def follow(self, bridge: str, changes: Changes) -> None:
         """Flows have changed: suppress what is not certain to be right still."""
-        with_rules = {name for name, port in self._ports.items() if port.wants}
+        # Without a switch there is nobody whose flows they are.
+        with_rules = {name for name, port in self._ports.items() if port.wants and port.switch}
         with_rules &= set(self._detector.ports)
         if not with_rules:
             return

@@ -45,6 +45,8 @@ def go_on_alone(sender: PortRegion, receivers: Mapping[int, PortRegion]) -> bool
         else:
             if not _let_in(receiver, sender.region_id, rule):
                 table[slot].flags = _KEPT | _UNCHECKED
+            # An OVS that ends deletes its flows, which is no reason to leave what they were for.
+            table[slot].suppressed = 0
             table[slot].live = rule.generation
         changed = True
     word = ffi.addressof(sender.raw.gate, "off_switch")

@@ -205,6 +205,14 @@ class LinkRegion(Region):
         raw = self.raw.end[index]
         raw.rx_ready, raw.tx_done, raw.attached = 0, 1, 0
 
+    def consumed(self, end: int, queue: int = 0) -> int:
+        """Return the descriptors, marks included, that were taken from a ring that `end` fills.
+
+        At once, unlike all counts: drivers publish those every 10 ms.
+        """
+        offset = int(self.raw.ring_offset[end]) + queue * self.rings.stride
+        return int(self._at("struct highway_ring", offset)[0].tail)
+
     def received(self, end: int) -> tuple[int, int]:
         """Return packets and bytes that end 0 or 1 has received since the link was made."""
         counters = self.raw.received[end]

@@ -71,7 +71,7 @@ class Stage:
                 eventually(lambda: world.bypassed() > before + 100, "p2's ring fills")
             if name != "active":
                 self._arm(name)
-                self._trust("nobody")
+                self._forbid()
                 self._await_stop()
 
     def release(self) -> None:
@@ -86,11 +86,13 @@ class Stage:
     def want_again(self) -> None:
         """Take back what made the link go."""
         if self._name in ("draining", "withdrawn"):
-            self._trust("sandbox")
+            self._world.scene.sandbox.vsctl(
+                "--no-wait", "remove", "Interface", "p1", "external_ids", "highway-mode"
+            )
 
-    def _trust(self, label: str) -> None:
+    def _forbid(self) -> None:
         self._world.scene.sandbox.vsctl(
-            "--no-wait", "set", "Interface", "p1", f"external_ids:highway-trust={label}"
+            "--no-wait", "set", "Interface", "p1", "external_ids:highway-mode=off"
         )
 
     def _arm(self, point: str) -> None:
