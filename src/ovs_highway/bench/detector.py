@@ -41,10 +41,11 @@ _OTHERS: Final = 1000
 
 def table(flows: int) -> list[Rule]:
     """Return so many flows: each port's own one, addresses for all, and other ports' own."""
-    own = [Rule(in_port=n, priority=1000, output=n % PORTS + 1) for n in range(1, PORTS + 1)]
+    own = [Rule(in_port=n, priority=1000, outputs=(n % PORTS + 1,)) for n in range(1, PORTS + 1)]
     half = (flows - len(own)) // 2
     routes = [
-        Rule(ipv4_dst=_FIRST_ADDRESS + n, priority=50, output=n % PORTS + 1) for n in range(half)
+        Rule(ipv4_dst=_FIRST_ADDRESS + n, priority=50, outputs=(n % PORTS + 1,))
+        for n in range(half)
     ]
     rest = flows - len(own) - len(routes)
     others = [
@@ -52,7 +53,7 @@ def table(flows: int) -> list[Rule]:
             in_port=100 + n % _OTHERS,
             ipv4_dst=_FIRST_ADDRESS + n // _OTHERS,
             priority=60,
-            output=n % PORTS + 1,
+            outputs=(n % PORTS + 1,),
         )
         for n in range(rest)
     ]
@@ -215,7 +216,7 @@ def _pace(probe: Probe, controller: Controller) -> dict[str, Any]:
             udp_dst=_BASE + port,
             priority=2000,
             cookie=time.monotonic_ns(),
-            output=port % PORTS + 1 if odd else None,
+            outputs=(port % PORTS + 1,) if odd else (),
         )
         controller.send(rule)
     controller.barrier()

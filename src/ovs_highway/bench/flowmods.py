@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 VERSION: Final = 5
 _HEADER: Final = struct.Struct("!BBHI")
 _HELLO, _ERROR, _ECHO, _ECHO_REPLY, _FLOW_MOD, _BARRIER, _BARRIER_REPLY = 0, 1, 2, 3, 14, 20, 21
-ADD, DELETE_STRICT = 0, 4
+ADD, MODIFY_STRICT, DELETE_STRICT = 0, 2, 4
 _TIMEOUT: Final = 30.0
 _ANY: Final = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A flow: whatever of it is not None is matched; it outputs to a port, or drops."""
+    """A flow: whatever of it is not None is matched; it outputs to ports or a group, or drops."""
 
     in_port: int | None = None
     ipv4_dst: int | None = None
@@ -35,7 +35,8 @@ class Rule:
     priority: int = 100
     table: int = 0
     cookie: int = 0
-    output: int | None = None
+    outputs: tuple[int, ...] = ()
+    group: int | None = None
 
     def message(self, command: int, xid: int) -> bytes:
         """Return the flowmod."""
@@ -52,10 +53,10 @@ class Rule:
             oxm += struct.pack("!HBBH", 0x8000, 16 << 1, 2, self.udp_dst)
         match = struct.pack("!HH", 1, 4 + len(oxm)) + oxm
         match += bytes(-len(match) % 8)
-        apply = b""
-        if self.output is not None:
-            action = struct.pack("!HHIH6x", 0, 16, self.output, 0)
-            apply = struct.pack("!HH4x", 4, 8 + len(action)) + action
+        actions = b"".join(struct.pack("!HHIH6x", 0, 16, port, 0) for port in self.outputs)
+        if self.group is not None:
+            actions += struct.pack("!HHI", 22, 8, self.group)
+        apply = struct.pack("!HH4x", 4, 8 + len(actions)) + actions if actions else b""
         fixed = struct.pack(
             "!QQBBHHHIIIHH",
             *(self.cookie, 0, self.table, command, 0, 0, self.priority),

@@ -34,7 +34,7 @@ _QUIET: Final = 0.3
 _RUN: Final = 0.3
 _PATIENCE: Final = 30.0
 _DROP: Final = Rule(in_port=1)
-_FORWARD: Final = Rule(in_port=1, output=2)
+_FORWARD: Final = Rule(in_port=1, outputs=(2,))
 
 
 @dataclass(slots=True)
