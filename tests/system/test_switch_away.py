@@ -213,5 +213,6 @@ def test_events_tell_each_change_of_path_and_why(sandbox: Sandbox) -> None:
             "bypass, rules in force: 1",
             "no rule in force",
         ]
-        assert [text for text in path if text in wanted] == wanted, path
+        # The link may be there before the rule: all that p1 sends goes to p2.
+        assert [text for text in path if text in wanted][-len(wanted) :] == wanted, path
         assert sum("operator: highway o" in line for line in lines) == 2

@@ -97,8 +97,7 @@ class Suppression:
 
     def follow(self, bridge: str, changes: Changes) -> None:
         """Flows have changed: suppress what is not certain to be right still."""
-        # Without a switch there is nobody whose flows they are.
-        with_rules = {name for name, port in self._ports.items() if port.wants and port.switch}
+        with_rules = {name for name, port in self._ports.items() if port.wants}
         with_rules &= set(self._detector.ports)
         if not with_rules:
             return
@@ -129,6 +128,9 @@ class Suppression:
 
     def _leave(self, port: Port, concerned: list[RuleClass]) -> None:
         """Suppress those of some rules that are not certain to be right."""
+        # Those that go on without a switch are not for its flows, which it deletes when it ends.
+        if port.switch is None:
+            return
         names = {other.region.region_id: other.name for other in self._ports.values()}
         found = []
         for number, rule in enumerate(concerned):
