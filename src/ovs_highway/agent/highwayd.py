@@ -373,10 +373,18 @@ class Highwayd:
             log.warning("link %s-%s: %s", *action.pair, error, extra=about("link", *action.pair))
             self.links.failed(action.link_id, str(error), now)
             return
-        _tell_link(action.pair, "region made", f"{link.path}, {link.size >> 10} KiB")
+        why = self._why(action.pair)
+        _tell_link(action.pair, "region made", f"{why}; {link.path}, {link.size >> 10} KiB")
         self._regions[action.link_id] = link
         self.links.made(action.link_id, now)
         self._breakpoint.reach("made", action.pair)
+
+    def _why(self, pair: Pair) -> str:
+        """Return why there is to be a link."""
+        proven = [way for way in (pair, pair[::-1]) if self.proofs.peers.get(way[0]) == way[1]]
+        if not proven:
+            return "a rule asks for it"
+        return " and ".join(f"{sender} to {receiver} is p-2-p" for sender, receiver in proven)
 
     def _tell(self, action: Add | Update | Remove) -> None:
         port = self.ports.get(action.port)

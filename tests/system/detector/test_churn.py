@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.system.crossing import FEW, uses
 from tests.system.detector.test_links import peer, without_labels
-from tests.system.scene import BRIDGE, Count, becomes, eventually
+from tests.system.scene import BRIDGE, becomes, eventually
 
 from ovs_highway.bench.flowmods import ADD, DELETE_STRICT, MODIFY_STRICT, Controller, Rule
 from ovs_highway.bench.switchover import await_switch, settled
@@ -98,8 +98,8 @@ def test_many_flowmods_leave_everything_right(scene: Scene, changes: int) -> Non
 
     Steps: p1 ↔ p2 without labels under traffic; random changes of their flows, of a group and of
     other ports' flows; as at the beginning; then no flows.
-    Verify: all packets arrived in order but for what OVS has dropped and counted; both directions
-    are bypassed again; flows have counted all; then no link is left.
+    Verify: all packets arrived, once and in order; both directions are bypassed again; the ports
+    have counted all; then no link is left.
     """
     without_labels(scene, 3)
     with (
@@ -122,8 +122,14 @@ def test_many_flowmods_leave_everything_right(scene: Scene, changes: int) -> Non
         assert enters > changes / 100, "it was not left and taken again often enough to tell"
         found = judge(settled(program))
         assert found.faults == {}, found
-        for port, cookies in ((0, (1, 2, 3)), (1, (4,))):
+        # Not the flows': OVS counts one again that it reads while its offload thread replaces the
+        # rule (README, "What OVS does not do"), which at this pace does happen.
+        for port in (0, 1):
             sent = sum(program.stats().ports[port].sent.values())
-            scene.flows_claim(cookies, Count(packets=sent), port=port + 1)
+            becomes(
+                lambda port=port: scene.port(port + 1).rx.packets,  # type: ignore[misc]
+                sent,
+                f"what p{port + 1} has received",
+            )
         scene.ofctl("del-flows")
         eventually(lambda: not scene.region_files("link-"), "no link is left", patience=60)
