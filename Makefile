@@ -8,7 +8,7 @@ SETUP = $(or $(PYTHON),$(error python3 >= 3.11 is missing; as root: apt-get inst
 VENV = .venv/bin
 PYTEST = $(VENV)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: setup venv build guest-image demo demo-vm test test-unit test-long lint types check bench-quick bench-switchover bench-soak bench-vm install uninstall clean
+.PHONY: setup venv build guest-image demo demo-vm test test-unit test-long lint types check bench-quick bench-switchover bench-soak bench-vm bench-detector bench-setup install uninstall clean
 
 setup:
 	@$(SETUP) all
@@ -28,8 +28,12 @@ demo: setup
 demo-vm: setup guest-image
 	@$(VENV)/python -m ovs_highway.demo.vm
 
+# What polls no core may run two at a time.
 test: setup guest-image
-	$(PYTEST) -m "not long" tests/unit tests/system tests/vm tests/model
+	@failed=0; \
+	$(PYTEST) -n 2 --dist loadfile -m "not long" tests/unit tests/model || failed=1; \
+	$(PYTEST) -m "not long" tests/system tests/vm || failed=1; \
+	exit $$failed
 
 test-unit: venv
 	$(PYTEST) tests/unit
@@ -58,6 +62,12 @@ bench-soak: setup
 
 bench-vm: setup guest-image
 	$(VENV)/highway bench vm --json build/bench-vm.json
+
+bench-detector: setup
+	$(VENV)/highway bench detector --json build/bench-detector.json
+
+bench-setup: setup
+	$(VENV)/highway bench setup --json build/bench-setup.json --plot build/bench-setup
 
 install:
 	@$(SETUP) install
