@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 HOLD: Final = 10.0
 """Seconds for which a proof outlives the connection that it came from, or for the first one."""
+FADE: Final = 0.3
+"""Seconds in which highwayd sees that an ovs-vswitchd has ended which has deleted its flows."""
 _LEFT_OUT: Final = (b"meter:", b"write_actions(", b"clear_actions")
 _LARGE: Final = 10_000
 """Flows of a bridge from which on Python's collector is told to leave them alone."""
@@ -203,18 +205,24 @@ class Detection:
             self._news()
 
     def _hold(self, port: str, verdict: Verdict, peers: dict[str, str]) -> bool:
-        """Keep the last proof of a port whose bridge is not connected (any more), or not long."""
+        """Keep the last proof of a port for a while; return whether that is done.
+
+        If its bridge is not connected (any more): for `HOLD`. If bypasses are to go on without a
+        switch: for `FADE`, since an ovs-vswitchd that ends deletes its flows first. And as long
+        as there is no switch.
+        """
+        unsynced = _unsynced(verdict)
         before = self.proofs.peers.get(port)
-        if not _unsynced(verdict):
+        standalone = self._snapshot is not None and self._snapshot.standalone
+        if before is None or not (unsynced or standalone):
             self._held.pop(port, None)
             return False
-        if port in self._held:
-            before, until = self._held[port]
-            if self._now() >= until and not self._alone(port):
-                return False
-        elif before is not None:
-            self._held[port] = before, self._now() + HOLD
-        if before is None:
+        if port not in self._held:
+            wait = HOLD if unsynced else FADE
+            self._held[port] = before, self._now() + wait
+            asyncio.get_running_loop().call_later(wait, self._publish)
+        elif self._now() >= self._held[port][1] and not self._alone(port):
+            del self._held[port]
             return False
         peers[port] = before
         return True

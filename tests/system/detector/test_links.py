@@ -32,7 +32,8 @@ packets would overtake others, with and without us."""
 def _as_before(scene: Scene) -> Iterator[None]:
     yield
     scene.sandbox.vsctl("remove", "Open_vSwitch", ".", "external_ids", "highway-mode")
-    scene.sandbox.vsctl("remove", "Open_vSwitch", ".", "external_ids", "highway-detector")
+    for key in ("highway-detector", "highway-fail-mode"):
+        scene.sandbox.vsctl("remove", "Open_vSwitch", ".", "external_ids", key)
     scene.sandbox.start_highwayd()
 
 
@@ -355,6 +356,39 @@ def test_proofs_come_back_with_highwayd_and_with_ovs(scene: Scene) -> None:
     scene.sandbox.restart_vswitchd()
     scene.add_flow("in_port=1,actions=2")
     becomes(lambda: detector(scene)["ports"].get("p1", {}).get("peer"), "p2", "p1's peer")
+
+
+def test_standalone_outlives_an_orderly_end_of_ovs(scene: Scene) -> None:
+    """An ovs-vswitchd that ends deletes its flows first, which are what the link is proven by.
+
+    Steps: fail-mode standalone, a proven link without labels under traffic; end ovs-vswitchd; start
+    it, with the same flows.
+    Verify: the bypass goes on over the same link; the new switch's flows prove it again.
+    """
+    without_labels(scene, 2)
+    vsctl = scene.sandbox.vsctl
+    vsctl("set", "Open_vSwitch", ".", "external_ids:highway-fail-mode=standalone")
+    scene.add_flow("in_port=1,actions=2")
+    # Not `sending`: what a new switch gets before it has its flows is dropped, with and without us.
+    with Traffic("traffic", ["p1", "p2"], env=scene.sandbox.env) as program:
+        program.define("udp=1000")
+        program.wait_link_up()
+        await_switch(scene.sandbox, "p1", "p2")
+        program.send(0, classes=[0], sizes=[64], window=FEW)
+        uses(program, "bypass", 1)
+        eventually(
+            lambda: all(scene.region(number).gate().standalone for number in (1, 2)),
+            "highwayd has written it for both ports",
+        )
+        link = scene.link(1, 2)["link_id"]
+        scene.sandbox.stop_vswitchd()
+        time.sleep(1)
+        uses(program, "bypass", 1)
+        assert scene.link(1, 2)["link_id"] == link
+        assert judge([program.stats()]).reordered == 0
+        scene.sandbox.start_vswitchd()
+        scene.add_flow("in_port=1,actions=2")
+        becomes(lambda: detector(scene)["ports"].get("p1", {}).get("peer"), "p2", "p1's peer")
 
 
 def test_explain_says_what_decides_and_what_would_change_it(scene: Scene) -> None:
