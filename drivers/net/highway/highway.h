@@ -224,6 +224,7 @@ struct highway_slot {
 	uint64_t seen_tsc;	/**< when they were last accounted */
 	uint64_t live_until_tsc; /**< when its rule was taken out of force, 0 = it is not (yet) */
 	bool peer_closed;	/**< that was when the peer's port was closed */
+	uint64_t waited;	/**< suppressed generation that the poll has waited for [poll] */
 	struct highway_counter seen[HIGHWAY_MAX_QUEUES]; /**< counters as last accounted */
 };
 
@@ -278,6 +279,9 @@ struct highway_switch_rxq {
 	struct rte_mempool *pool;
 	unsigned int lcore;		/**< who polls; LCORE_ID_ANY before the first poll */
 	uint32_t turn;
+	uint32_t change;		/**< gate.change as last looked at */
+	bool waits;			/**< for OVS to get to suppressed rules */
+	uint64_t wait_until_tsc;	/**< deliver nothing before; 0 = no wait */
 	uint64_t packets;
 	uint64_t bytes;
 	uint64_t nombuf;

@@ -17,6 +17,8 @@
 #define QUEUE_TAG 0x48570000U /* in hash.fdir.hi of what came from a VNF: "HW", and its queue */
 #define QUEUE_MASK 0x0000ffffU
 #define FLUSH_POLLS 2 /* between the first and the third lies a whole round of OVS's thread */
+#define SUPPRESSED_MS 100 /* OVS's offload thread may sleep for 64 ms before it destroys a rule */
+#define DESTROYED_MS 2 /* until OVS has also forgotten what it had counted for it */
 
 /* ----------------------------------------------------------------------------------- marks --- */
 
@@ -248,6 +250,68 @@ drain(struct highway_switch_rxq *rxq, uint32_t queue, struct rte_mbuf **pkts, ui
 	return got;
 }
 
+static uint64_t
+tsc_in_ms(uint64_t ms)
+{
+	return rte_rdtsc() + ms * rte_get_tsc_hz() / 1000;
+}
+
+/*
+ * What a suppressed rule was for comes this way now. OVS may delete that flow, meet the next packet,
+ * and learn the flow anew before its offload thread has destroyed the rule: then it finds the old
+ * flow's counts under the new one's name, and counts all of them once more. So these packets, and
+ * with them all others of the port, wait until the rule is destroyed or in force again, for each
+ * rule SUPPRESSED_MS at most.
+ */
+static void
+look_at_suppressed(struct highway_switch_rxq *rxq)
+{
+	const struct highway_port *port = rxq->port;
+	const struct highway_rule *table = RTE_PTR_ADD(port->map.base,
+						       port->geometry.rules_offset);
+	bool some = false;
+	uint32_t slot;
+
+	for (slot = 0; slot < port->geometry.n_rules; slot++) {
+		struct highway_slot *s = &port->sw->slots[slot];
+		uint64_t live = __atomic_load_n(&table[slot].live, __ATOMIC_RELAXED);
+
+		if (likely(live == 0 ||
+			   __atomic_load_n(&table[slot].suppressed, __ATOMIC_RELAXED) != live))
+			continue;
+		some = true;
+		if (s->waited == live)
+			continue;
+		s->waited = live;
+		rxq->waits = true;
+		rxq->wait_until_tsc = tsc_in_ms(SUPPRESSED_MS);
+	}
+	if (!some && rxq->waits) {
+		rxq->waits = false;
+		rxq->wait_until_tsc = tsc_in_ms(DESTROYED_MS);
+	}
+}
+
+/* Is OVS to be given nothing just now? */
+static inline bool
+waits_for_ovs(struct highway_switch_rxq *rxq)
+{
+	/* Pairs with highwayd's change of the gate; a sender that has seen it publishes later. */
+	uint32_t change = __atomic_load_n(&rxq->port->region->gate.change, __ATOMIC_ACQUIRE);
+
+	if (unlikely(change != rxq->change)) {
+		rxq->change = change;
+		look_at_suppressed(rxq);
+	}
+	if (likely(rxq->wait_until_tsc == 0))
+		return false;
+	if (rte_rdtsc() < rxq->wait_until_tsc)
+		return true;
+	rxq->waits = false;
+	rxq->wait_until_tsc = 0;
+	return false;
+}
+
 uint16_t
 HIGHWAY_ISA(highway_switch_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 {
@@ -269,7 +333,8 @@ HIGHWAY_ISA(highway_switch_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 		if (!first)
 			highway_switch_hold(port);
 	}
-	if (unlikely(__atomic_load_n(&sw->hold_until_tsc, __ATOMIC_RELAXED) != 0))
+	if (unlikely(__atomic_load_n(&sw->hold_until_tsc, __ATOMIC_RELAXED) != 0 ||
+		     waits_for_ovs(rxq)))
 		return 0;
 	ring = rxq->turn;
 	for (i = 0; i < n_rings && got < n; i++) {
