@@ -148,8 +148,10 @@ def apply(bridge: Bridge, events: Iterable[Event]) -> Changes:
                 if bridge.groups.pop(number, None) is not None:
                     changes.groups.add(number)
             case PortSet(port):
-                if bridge.ports.get(port.port) != port:
-                    bridge.ports[port.port] = port
+                before = bridge.ports.get(port.port)
+                bridge.ports[port.port] = port
+                # OVS sends to a port whose link is down, too.
+                if before is None or before.config != port.config:
                     changes.ports.add(port.port)
             case PortGone(number):
                 if bridge.ports.pop(number, None) is not None:
