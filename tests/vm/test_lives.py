@@ -36,10 +36,14 @@ def stop_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sandbox(stop_file: Path) -> Iterator[Sandbox]:
-    """A switch whose highwayd can be stopped at a point of a link's life."""
+    """A switch whose highwayd can be stopped at a point of a link's life.
+
+    Without the detector, so that links come with the first packet, and go with a label.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIGHWAY_STOP_FILE", str(stop_file))
         with Sandbox() as switch:
+            switch.vsctl("set", "Open_vSwitch", ".", "external_ids:highway-detector=off")
             yield switch
 
 

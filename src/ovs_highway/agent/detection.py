@@ -200,7 +200,8 @@ class Detection:
             if new is not None and old != new:
                 _tell(port, new, "proven", "all that it sends goes there")
             if old is not None and old != new:
-                _tell(port, old, "disproved", reasons.get(port, f"it goes to {new} now"))
+                why = f"it goes to {new} now" if new else reasons.get(port, "it is not looked at")
+                _tell(port, old, "disproved", why)
         if before != self.proofs:
             self._news()
 

@@ -187,6 +187,8 @@ def run(*, links: int, seconds: float, rounds: int, tell: Callable[[str], None])
         sandbox.add_bridge(BRIDGE)
         for number in (1, 2):
             sandbox.add_port(BRIDGE, f"p{number}", number)
+        # A link is to come and go with p1's trust label, not with the proof.
+        sandbox.vsctl("set", "Open_vSwitch", ".", "external_ids:highway-detector=off")
         sandbox.ofctl("add-flow", BRIDGE, "in_port=1,actions=2")
         vms = [
             stack.enter_context(
