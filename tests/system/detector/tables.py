@@ -36,12 +36,14 @@ _ODD = (
     "mod_dl_dst:02:00:00:00:00:77",
     "set_field:5->pkt_mark",
     "set_queue:1",
-    "ct(table=2)",
     "learn(table=9,hard_timeout=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[])",
     "group:3",
     "group:4",
     "conjunction(1,1/2)",
 )
+
+
+_ODD_IP = ("dec_ttl", "ct(table=2)")
 
 
 @dataclass
@@ -86,7 +88,7 @@ def draw(seed: int) -> Tables:
             does = _does(chance, table, goal)
             if chance.random() < 0.12:
                 ip = match[0].startswith(("ip", "udp", "tcp", "icmp"))
-                does = chance.choice((*_ODD, "drop", *(("dec_ttl",) if ip else ())))
+                does = chance.choice((*_ODD, "drop", *(_ODD_IP if ip else ())))
             flows.append(
                 f"table={table},priority={chance.randrange(1, 4)}"
                 f"{',' if where else ''}{where},actions={does}"
