@@ -43,7 +43,7 @@ _ODD = (
 )
 
 
-_ODD_IP = ("dec_ttl", "ct(table=2)")
+_ODD_IP = ("dec_ttl", "ct(commit)")  # ct(table=2) in table 2 is traced for ever
 
 
 @dataclass
