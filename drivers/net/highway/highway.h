@@ -508,6 +508,13 @@ void highway_serial_tick(void);
 int highway_serial_fd(void);
 int highway_serial_send(const struct highway_msg *msg);
 
+/** The time stamp counter so many milliseconds from now. */
+static inline uint64_t
+highway_tsc_in(uint64_t ms)
+{
+	return rte_rdtsc() + ms * rte_get_tsc_hz() / 1000;
+}
+
 /** May this have been because OVS is closing ports? It destroys their rules just before. */
 static inline bool
 highway_just_now(uint64_t tsc)

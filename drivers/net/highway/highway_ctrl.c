@@ -52,12 +52,6 @@ highway_ctrl_kick(void)
 
 /* ------------------------------------------------------------------------------ connection --- */
 
-static uint64_t
-tsc_in(uint64_t ms)
-{
-	return rte_rdtsc() + ms * rte_get_tsc_hz() / 1000;
-}
-
 /* Of the channel that a VM's ports share, this is the port's part only. */
 static void
 hang_up(struct highway_port *port, uint64_t retry_ms)
@@ -68,7 +62,7 @@ hang_up(struct highway_port *port, uint64_t retry_ms)
 		close(conn->fd);
 	conn->fd = -1;
 	conn->state = HIGHWAY_CONN_DOWN;
-	conn->retry_tsc = tsc_in(retry_ms);
+	conn->retry_tsc = highway_tsc_in(retry_ms);
 	highway_msg_done(&conn->input);
 }
 
@@ -164,12 +158,12 @@ dial_serial(struct highway_port *port)
 		return;
 	if (port->map.base == NULL) {
 		if (highway_bar_port_named(port->options.port, &found) != 0) {
-			conn->retry_tsc = tsc_in(RETRY_MS);
+			conn->retry_tsc = highway_tsc_in(RETRY_MS);
 			return;
 		}
 		conn->region_id = found.region_id;
 	}
-	conn->retry_tsc = tsc_in(ANSWER_MS);
+	conn->retry_tsc = highway_tsc_in(ANSWER_MS);
 	greet(port);
 }
 

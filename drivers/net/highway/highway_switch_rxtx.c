@@ -250,12 +250,6 @@ drain(struct highway_switch_rxq *rxq, uint32_t queue, struct rte_mbuf **pkts, ui
 	return got;
 }
 
-static uint64_t
-tsc_in_ms(uint64_t ms)
-{
-	return rte_rdtsc() + ms * rte_get_tsc_hz() / 1000;
-}
-
 /*
  * What a suppressed rule was for comes this way now. OVS may delete that flow, meet the next packet,
  * and learn the flow anew before its offload thread has destroyed the rule: then it finds the old
@@ -284,11 +278,11 @@ look_at_suppressed(struct highway_switch_rxq *rxq)
 			continue;
 		s->waited = live;
 		rxq->waits = true;
-		rxq->wait_until_tsc = tsc_in_ms(SUPPRESSED_MS);
+		rxq->wait_until_tsc = highway_tsc_in(SUPPRESSED_MS);
 	}
 	if (!some && rxq->waits) {
 		rxq->waits = false;
-		rxq->wait_until_tsc = tsc_in_ms(DESTROYED_MS);
+		rxq->wait_until_tsc = highway_tsc_in(DESTROYED_MS);
 	}
 }
 

@@ -21,7 +21,6 @@ from ovs_highway.agent.actions import (
     Make,
     Pair,
     PortFacts,
-    Proofs,
     Remove,
     SetPhase,
     Unlink,
@@ -107,9 +106,8 @@ class Highwayd:
             VmHost(self.ports, self.links, self._sessions.serve_vnf, self._news, self._now),
         )
         self.detection = Detection(
-            self.ports, config.ovs_rundir, guard=self._guard, news=self._take_proofs
+            self.ports, config.ovs_rundir, guard=self._guard, news=self._news
         )
-        self.proofs = Proofs()
         self._dirty = asyncio.Event()
         self._alone = Alone()
         self._watch = PathWatch()
@@ -249,10 +247,6 @@ class Highwayd:
         self.detection.follow(snapshot)
         self._news()
 
-    def _take_proofs(self) -> None:
-        self.proofs = self.detection.proofs
-        self._news()
-
     def _follow_fin_timeout(self) -> None:
         self.ports.fin_timeout = self._fin_timeout.found
         for port in self.ports.values():
@@ -323,7 +317,7 @@ class Highwayd:
             return
         self._last_facts, self._last_round = facts, now
         for _ in range(_MAX_ROUNDS):
-            actions = self.links.reconcile(facts, now, self.proofs)
+            actions = self.links.reconcile(facts, now, self.detection.proofs)
             if not actions:
                 break
             for action in actions:
@@ -381,7 +375,9 @@ class Highwayd:
 
     def _why(self, pair: Pair) -> str:
         """Return why there is to be a link."""
-        proven = [way for way in (pair, pair[::-1]) if self.proofs.peers.get(way[0]) == way[1]]
+        proven = [
+            way for way in (pair, pair[::-1]) if self.detection.proofs.peers.get(way[0]) == way[1]
+        ]
         if not proven:
             return "a rule asks for it"
         return " and ".join(f"{sender} to {receiver} is p-2-p" for sender, receiver in proven)

@@ -131,7 +131,7 @@ class Suppression:
         # Those that go on without a switch are not for its flows, which it deletes when it ends.
         if port.switch is None:
             return
-        names = {other.region.region_id: other.name for other in self._ports.values()}
+        names = self._names()
         found = []
         for number, rule in enumerate(concerned):
             peer = names.get(rule.peer_id, "")
@@ -154,6 +154,10 @@ class Suppression:
         if found:
             self._some.set()
             self._told()
+
+    def _names(self) -> dict[int, str]:
+        """Return all ports' names by region id."""
+        return {port.region.region_id: port.name for port in self._ports.values()}
 
     def _rules(self, port: Port) -> list[RuleClass]:
         """Return a port's rules in force; the table is read only if it has changed."""
@@ -245,7 +249,7 @@ class Suppression:
         port = self._ports[rule.port]
         if rule.port not in self._detector.ports:
             return False
-        names = {other.region.region_id: other.name for other in self._ports.values()}
+        names = self._names()
         return any(
             still_right(self._detector, rule.port, names.get(one.peer_id, ""), one.known, one.value)
             for one in self._rules(port)

@@ -29,15 +29,33 @@ _SECONDS: Final = 2.0
 _LONG: Final = 10
 
 
+_json_file = click.option(
+    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
+)
+
+
+def _check(*files: Path | None) -> None:
+    """Check, before anything is measured, that it can be, and that results can be written."""
+    if os.geteuid() != 0:
+        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
+    for file in filter(None, files):
+        check_writable(file)
+
+
+def _keep(path: Path | None, result: dict[str, Any]) -> None:
+    """Write the raw results, if they are wanted."""
+    if path is not None:
+        write_json(path, result)
+        click.echo(f"raw results: {path}", err=True)
+
+
 @click.group()
 def bench() -> None:
     """Measure the highway and its peers, side by side."""
 
 
 @bench.command()
-@click.option(
-    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
-)
+@_json_file
 @click.option(
     "--rounds",
     type=click.IntRange(min=MIN_ROUNDS),
@@ -58,10 +76,7 @@ def quick(path: Path | None, rounds: int, seconds: float) -> None:
     Takes a private switch, as 'highway sandbox' does, and a few minutes. Rates are medians of
     what receivers counted, in million packets per second.
     """
-    if os.geteuid() != 0:
-        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
-    if path is not None:
-        check_writable(path)
+    _check(path)
 
     def tell(turn: Turn, sample: Sample) -> None:
         line = f"round {turn.round}: {turn.name} {sample.mpps:.2f} Mpps"
@@ -69,15 +84,11 @@ def quick(path: Path | None, rounds: int, seconds: float) -> None:
 
     result = suite.run(rounds=rounds, seconds=seconds, tell=tell)
     _print(result)
-    if path is not None:
-        write_json(path, result)
-        click.echo(f"raw results: {path}", err=True)
+    _keep(path, result)
 
 
 @bench.command()
-@click.option(
-    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
-)
+@_json_file
 @click.option(
     "--packets",
     type=click.IntRange(min=1),
@@ -102,10 +113,7 @@ def switchover(path: Path | None, packets: int, switchovers: int, long: bool, se
     Needs a source tree with what 'make build' builds. Fails if packets were lost, doubled or
     reordered, or if the naive run shows nothing.
     """
-    if os.geteuid() != 0:
-        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
-    if path is not None:
-        check_writable(path)
+    _check(path)
     factor = _LONG if long else 1
     result = changes.run(
         packets=packets * factor,
@@ -119,17 +127,13 @@ def switchover(path: Path | None, packets: int, switchovers: int, long: bool, se
         for label, run in (("ordered", result), ("naive", result["naive"]))
     ]
     print_table(["", *(name.replace("_", " ") for name in names)], rows)
-    if path is not None:
-        write_json(path, result)
-        click.echo(f"raw results: {path}", err=True)
+    _keep(path, result)
     if found := changes.faults(result):
         raise CommandError(f"{'; '.join(found)}; see the notes in the JSON file, and run it again")
 
 
 @bench.command()
-@click.option(
-    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
-)
+@_json_file
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0.1),
@@ -144,25 +148,18 @@ def soak(path: Path | None, minutes: float, seed: int) -> None:
     Takes a private switch, as 'highway sandbox' does. Needs a source tree with what 'make build'
     builds. Fails if anything was violated.
     """
-    if os.geteuid() != 0:
-        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
-    if path is not None:
-        check_writable(path)
+    _check(path)
     result = soaking.run(minutes=minutes, seed=seed, tell=lambda text: click.echo(text, err=True))
     for key in ("minutes", "events", "packets", "violations"):
         click.echo(f"{key}: {result[key]}")
-    if path is not None:
-        write_json(path, result)
-        click.echo(f"raw results: {path}", err=True)
+    _keep(path, result)
     if result["violations"]:
         first = result["violations_text"][0]
         raise CommandError(f"{result['violations']} violations; the first: {first}")
 
 
 @bench.command()
-@click.option(
-    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
-)
+@_json_file
 @click.option(
     "--links",
     type=click.IntRange(min=virtual.MIN_LINKS),
@@ -182,10 +179,7 @@ def vm(path: Path | None, links: int, seconds: float) -> None:
 
     Takes a private switch, as 'highway sandbox' does, and two guests of 'make guest-image'.
     """
-    if os.geteuid() != 0:
-        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
-    if path is not None:
-        check_writable(path)
+    _check(path)
     result = virtual.run(
         links=links,
         seconds=seconds,
@@ -196,15 +190,11 @@ def vm(path: Path | None, links: int, seconds: float) -> None:
     print_table(["set-up of a link", "p50", "p99"], rows)
     for name, found in result["mpps"].items():
         click.echo(f"{name}: {found['median']:.3f} Mpps ({result['label']})")
-    if path is not None:
-        write_json(path, result)
-        click.echo(f"raw results: {path}", err=True)
+    _keep(path, result)
 
 
 @bench.command()
-@click.option(
-    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
-)
+@_json_file
 @click.option(
     "--flows",
     type=click.IntRange(min=1000),
@@ -220,10 +210,7 @@ def detector(path: Path | None, flows: int, runs: int) -> None:
 
     Takes a private switch, as 'highway sandbox' does, and a minute or two.
     """
-    if os.geteuid() != 0:
-        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
-    if path is not None:
-        check_writable(path)
+    _check(path)
     result = detecting.run(flows=flows, runs=runs, tell=lambda text: click.echo(text, err=True))
     for key in (
         "sync_100k_s",
@@ -234,15 +221,11 @@ def detector(path: Path | None, flows: int, runs: int) -> None:
         "flowmod_to_decision_p99_ms",
     ):
         click.echo(f"{key}: {result[key]}")
-    if path is not None:
-        write_json(path, result)
-        click.echo(f"raw results: {path}", err=True)
+    _keep(path, result)
 
 
 @bench.command()
-@click.option(
-    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
-)
+@_json_file
 @click.option(
     "--plot",
     "base",
@@ -262,10 +245,7 @@ def setup(path: Path | None, base: Path | None, tries: int) -> None:
     Takes a private switch, as 'highway sandbox' does, and some minutes. Needs a source tree with
     what 'make build' builds.
     """
-    if os.geteuid() != 0:
-        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
-    for file in filter(None, (path, base)):
-        check_writable(file)
+    _check(path, base)
     result = setting_up.run(tries=tries, tell=lambda text: click.echo(text, err=True))
     names = ("setup_p50_ms", "setup_p99_ms", "withdraw_p50_ms", "withdraw_p99_ms")
     rows = [
@@ -276,9 +256,7 @@ def setup(path: Path | None, base: Path | None, tries: int) -> None:
         )
     ]
     print_table(["", *(name.replace("_", " ") for name in names)], rows)
-    if path is not None:
-        write_json(path, result)
-        click.echo(f"raw results: {path}", err=True)
+    _keep(path, result)
     if base is not None:
         for file in plot.setup_times(result, base):
             click.echo(f"plot: {file}", err=True)
