@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Final, Self
 
 from tests.system.scene import BRIDGE, Count, eventually
 
-from ovs_highway.bench.switchover import await_switch, counts, settled, switch_drops
+from ovs_highway.bench.switchover import (
+    await_switch,
+    counts,
+    drops_since,
+    settled,
+    switch_drops,
+)
 from ovs_highway.lab import Traffic, judge
 from ovs_highway.lab.churn import Churn, Route
 from ovs_highway.lab.traffic import match
@@ -148,7 +154,7 @@ class Crossing:
         """Stop, wait for what is under way, and judge; also what the switch has dropped."""
         self.churn.settle()
         found = judge(settled(self.traffic))
-        return found, switch_drops(self.scene.sandbox) - self._dropped
+        return found, drops_since(self.scene.sandbox, self._dropped, found.lost)
 
     def check(self) -> Verdict:
         """Stop; all that was sent has arrived, once, in order, as it was; return the verdict."""
@@ -164,7 +170,7 @@ class Crossing:
         found, dropped = self.verdict()
         rest = {name: count for name, count in found.faults.items() if name != "lost"}
         assert rest == {}, f"{found}, {dropped} dropped by the switch; {self}"
-        assert found.lost == dropped, f"{found}; {self}"
+        assert found.lost == dropped, f"{dropped} dropped by the switch, {found}; {self}"
         assert self.counts()["links_closed_errors"] == 0, str(self)
         return dropped
 
@@ -191,11 +197,12 @@ def traffic(
                 cookie = 10 * source + number
                 scene.add_flow(f"cookie={cookie},in_port={source},{match(spec)},actions={target}")
         program.wait_link_up()
+        await_switch(scene.sandbox, "p1", "p2")
         for source, _ in ways:
             program.send(source - 1, classes=range(len(classes)), sizes=[64], window=FEW)
         yield program
         verdict = judge(settled(program))
-        drops = switch_drops(scene.sandbox) - dropped
+        drops = drops_since(scene.sandbox, dropped, verdict.lost)
         assert verdict.faults == {}, f"{verdict}, {drops} dropped by the switch"
         for source, _ in ways:
             sent = sum(program.stats().ports[source - 1].sent.values())

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from tests.system.crossing import traffic, uses
 from tests.system.scene import BURST, becomes, eventually
 
-from ovs_highway.bench.switchover import await_switch
 from ovs_highway.lab.traffic import match
 from ovs_highway.view import SUPPRESSED
 
@@ -59,7 +58,6 @@ def test_suppressed_rules_are_left_and_entered_again(scene: Scene) -> None:
     is lost, doubled or reordered, no rule is withdrawn, and OpenFlow has counted each packet.
     """
     with traffic(scene, *CLASSES) as program:
-        await_switch(scene.sandbox, "p1", "p2")  # it then looks at all its flows again
         uses(program, "bypass")
         region = scene.region(1)
         before = {(rule.slot, rule.generation) for rule in region.rules()}
@@ -111,7 +109,6 @@ def test_the_next_burst_leaves_a_suppressed_rule(scene: Scene) -> None:
     Verify: after the rule was suppressed, what goes by it is the burst that was under way at most.
     """
     with traffic(scene, "udp=1000", both_ways=False, rules=8) as program:
-        await_switch(scene.sandbox, "p1", "p2")
         region, late = scene.region(1), []
         for _ in range(BURSTS):
             uses(program, "bypass", 1)
@@ -132,7 +129,6 @@ def test_a_rule_that_is_destroyed_while_it_is_suppressed_is_over(scene: Scene) -
     Verify: the rule goes, and its suppression with it; the next rule is used.
     """
     with traffic(scene, "udp=1000", both_ways=False) as program:
-        await_switch(scene.sandbox, "p1", "p2")
         uses(program, "bypass", 1)
         region = scene.region(1)
         old = region.rules()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ovs_highway import paths
 from ovs_highway.bench import machine
-from ovs_highway.bench.switchover import await_switch, counts, settled, switch_drops
+from ovs_highway.bench.switchover import await_switch, counts, drops_since, settled, switch_drops
 from ovs_highway.errors import HighwayError, SandboxError, SetupError
 from ovs_highway.lab import Sandbox, Traffic, judge
 from ovs_highway.lab.churn import Churn, Route
@@ -200,7 +200,7 @@ class Soak:
         (stats,) = settled(self.steady)
         verdict = judge([stats])
         self.packets = verdict.packets
-        drops = switch_drops(self._sandbox) - self._dropped
+        drops = drops_since(self._sandbox, self._dropped, verdict.lost)
         if verdict.lost > max(0, drops):
             self._violation(f"p1 and p2: {verdict.lost} lost, {drops} dropped by the switch")
         sent = {f"p{n + 1}": sum(port.sent.values()) for n, port in enumerate(stats.ports)}

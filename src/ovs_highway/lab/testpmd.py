@@ -202,8 +202,17 @@ class TestPmd(DpdkProgram):
         return parse.port_stats(self.command(f"show port stats {port}"))
 
     def xstats(self, port: int = 0) -> dict[str, int]:
-        """Return the extended statistics of a port, zeros included."""
-        return parse.xstats(self.command(f"show port xstats {port}"))
+        """Return the extended statistics of a port, zeros included.
+
+        Raises:
+            SandboxError: testpmd cannot read them. A driver may name more of them from one moment
+                to the next, between the calls that testpmd makes; so it is asked a few times.
+        """
+        for _ in range(5):
+            answer = self.command(f"show port xstats {port}")
+            if found := parse.xstats(answer):
+                return found
+        raise SandboxError(f"testpmd {self.name}: no xstats: {' '.join(answer.split())}")
 
     def fwd_stats(self) -> dict[int, FwdStats]:
         """Return what the forwarding loop has counted so far, per port id."""
