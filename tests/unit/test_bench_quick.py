@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from ovs_highway.bench import machine, quick
+from ovs_highway.bench.hops import drops
 from ovs_highway.bench.machine import Placement
-from ovs_highway.bench.quick import Sample
 from ovs_highway.bench.record import check_writable, write_json
+from ovs_highway.bench.sample import Sample, flaw
 from ovs_highway.bench.schedule import measure
 from ovs_highway.cli import main
 from ovs_highway.errors import CommandError
@@ -40,7 +41,7 @@ def report(samples: dict[str, Sequence[Sample]], rounds: int = 3) -> dict[str, A
     takes = {name: iter(each) for name, each in samples.items()}
     alternatives = {name: (lambda name=name: next(takes[name])) for name in samples}
     return quick.report(
-        measure(alternatives, rounds, flaw=quick.flaw, most=rounds + 1),
+        measure(alternatives, rounds, flaw=flaw, most=rounds + 1),
         facts=machine.gather(),
         placement=PLACEMENT,
         versions={"open_vswitch": "3.1.0", "dpdk": "22.11.11"},
@@ -79,17 +80,16 @@ def test_what_was_disturbed_is_measured_again_and_reported() -> None:
 
 def test_flaws_do_not_depend_on_the_rate() -> None:
     others = [sample(1.0), sample(30.0)]
-    assert quick.flaw(sample(0.001), others) == ""
-    assert "waiting for 50%" in quick.flaw(sample(30.0, disturbance=0.5), others)
-    assert "far apart" in quick.flaw(sample(30.0, round_trip_ns=400.0), others)
-    assert quick.flaw(sample(1.0, round_trip_ns=None), others) == ""
+    assert flaw(sample(0.001), others) == ""
+    assert "waiting for 50%" in flaw(sample(30.0, disturbance=0.5), others)
+    assert "far apart" in flaw(sample(30.0, round_trip_ns=400.0), others)
+    assert flaw(sample(1.0, round_trip_ns=None), others) == ""
 
 
 def test_the_notes_say_what_shares_a_core() -> None:
-    shared = measure({"bypass": lambda: sample(1.0)}, 1)
     apart = Placement(first=1, second=2, switch=3)
-    assert "on the sender's core" in quick.notes(shared, PLACEMENT)[0]
-    assert "on the sender's core" not in quick.notes(shared, apart)[0]
+    assert "on the sender's core" in quick.notes(PLACEMENT)[0]
+    assert "on the sender's core" not in quick.notes(apart)[0]
 
 
 def test_drops_are_summed_over_the_ports() -> None:
@@ -99,7 +99,7 @@ def test_drops_are_summed_over_the_ports() -> None:
   port  1: rx pkts=7, bytes=448, drop=?, errs=0, frame=?, over=?, crc=?
            tx pkts=0, bytes=0, drop=40, errs=0, coll=?
 """
-    assert quick.drops(text) == 42
+    assert drops(text) == 42
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

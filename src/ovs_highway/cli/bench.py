@@ -22,7 +22,7 @@ from ovs_highway.cli.table import print_table
 from ovs_highway.errors import CommandError, SetupError
 
 if TYPE_CHECKING:
-    from ovs_highway.bench.quick import Sample
+    from ovs_highway.bench.sample import Sample
     from ovs_highway.bench.schedule import Turn
 
 _SECONDS: Final = 2.0
