@@ -45,7 +45,12 @@ def test_a_core_is_read_with_its_siblings_and_last_cache(tmp_path: Path) -> None
     base = tmp_path / "sys/devices/system/cpu/cpu2"
     write(base / "topology/thread_siblings_list", "2,10\n")
     for index, (level, kind, shared) in enumerate(
-        [("1", "Data", "2"), ("1", "Instruction", "2"), ("3", "Unified", "0-3")]
+        [
+            ("1", "Data", "2"),
+            ("1", "Instruction", "2"),
+            ("2", "Unified", "2-3"),
+            ("3", "Unified", "0-3"),
+        ]
     ):
         write(base / f"cache/index{index}/level", f"{level}\n")
         write(base / f"cache/index{index}/type", f"{kind}\n")
@@ -55,6 +60,35 @@ def test_a_core_is_read_with_its_siblings_and_last_cache(tmp_path: Path) -> None
     assert found.siblings == (2, 10)
     assert found.cache_shared_with == (0, 1, 2, 3)
     assert found.last_cache == "L3 32768K"
+    assert found.l2_shared_with == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("second", "word"),
+    [
+        (0, "one core"),
+        (1, "SMT siblings"),
+        (2, "shared L2"),
+        (3, "shared L3"),
+        (4, "apart"),
+        (9, "apart"),
+    ],
+)
+def test_it_is_said_how_near_two_cores_are(second: int, word: str) -> None:
+    first = Core(
+        number=0,
+        siblings=(0, 1),
+        l2_shared_with=(0, 1, 2),
+        cache_shared_with=(0, 1, 2, 3),
+        last_cache="L3 32768K",
+    )
+    assert machine.topology((first,), 0, second) == word
+
+
+def test_a_core_of_which_nothing_is_told_is_apart(tmp_path: Path) -> None:
+    cores = tuple(machine.read_core(number, tmp_path) for number in (0, 1))
+    assert machine.topology(cores, 0, 1) == "apart"
+    assert machine.topology(cores, 7, 1) == "apart"
 
 
 def test_a_machine_that_tells_nothing_is_no_error(tmp_path: Path) -> None:

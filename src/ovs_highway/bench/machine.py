@@ -23,12 +23,16 @@ _HUGE: Final = "sys/kernel/mm/hugepages"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Core:
-    """A core, the cores that are threads of the same one, and those that share its last cache."""
+    """A core, the cores that are threads of the same one, and those that share its caches.
+
+    `cache_shared_with` are those of its last cache, `l2_shared_with` those of its L2 cache.
+    """
 
     number: int
     siblings: tuple[int, ...]
     cache_shared_with: tuple[int, ...]
     last_cache: str
+    l2_shared_with: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,12 +103,31 @@ def read_core(number: int, root: Path = ROOT) -> Core:
         if _text(index / "type").strip() != "Instruction"
     ]
     level, last = max(caches, default=(0, base))
+    second = dict(caches).get(2, base)
     return Core(
         number=number,
         siblings=parse_list(_text(base / "topology/thread_siblings_list")) or (number,),
         cache_shared_with=parse_list(_text(last / "shared_cpu_list")) or (number,),
         last_cache=f"L{level} {_text(last / 'size').strip()}" if level else "",
+        l2_shared_with=parse_list(_text(second / "shared_cpu_list")) or (number,),
     )
+
+
+def topology(cores: tuple[Core, ...], first: int, second: int) -> str:
+    """Return how near two cores are: `SMT siblings`, `shared L2`, `shared L3` or `apart`.
+
+    A virtual machine is told what its host chose to tell it; what is not told counts as apart.
+    """
+    one = next((core for core in cores if core.number == first), None)
+    if one is None or first == second:
+        return "one core" if first == second else "apart"
+    if second in one.siblings:
+        return "SMT siblings"
+    if second in one.l2_shared_with:
+        return "shared L2"
+    if second in one.cache_shared_with:
+        return f"shared {one.last_cache.split()[0]}" if one.last_cache else "apart"
+    return "apart"
 
 
 def place(cores: tuple[Core, ...]) -> Placement | None:
