@@ -133,13 +133,26 @@ def traffic() -> Path:
     Raises:
         SetupError: there is none.
     """
-    named, root = os.environ.get("HIGHWAY_TRAFFIC"), checkout()
+    return _test_program("traffic")
+
+
+def gauge() -> Path:
+    """Return the test program `gauge` (tests/apps/gauge): `HIGHWAY_GAUGE`, else the build's.
+
+    Raises:
+        SetupError: there is none.
+    """
+    return _test_program("gauge")
+
+
+def _test_program(name: str) -> Path:
+    named, root = os.environ.get(f"HIGHWAY_{name.upper()}"), checkout()
     if named:
         path = Path(named)
     elif root is not None:
-        path = root / "build/meson/tests/apps/traffic/traffic"
+        path = root / f"build/meson/tests/apps/{name}/{name}"
     else:
-        raise SetupError("the program 'traffic' is not installed; run this from a source tree")
+        raise SetupError(f"the program '{name}' is not installed; run this from a source tree")
     if not path.is_file():
         raise SetupError(f"{path} is missing; run 'make build' in the source tree")
     return path

@@ -85,7 +85,13 @@ get(void)
 	static uint8_t frame[HIGHWAY_MAX_FRAME];
 	struct highway_desc desc;
 
-	if (consumer.broken || highway_consumer_available(&consumer) == 0) {
+	unsigned int look;
+
+	for (look = 0; look < HIGHWAY_LOOKS && !consumer.broken; look++) {
+		if (highway_consumer_ready(&consumer))
+			break;
+	}
+	if (consumer.broken || look == HIGHWAY_LOOKS) {
 		puts(consumer.broken ? "broken" : "none");
 		return;
 	}

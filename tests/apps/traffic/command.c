@@ -252,12 +252,12 @@ port_command(FILE *out, const char *command, struct port *port, char *words)
 		report_port(out, (uint16_t)(port - ports));
 		return;
 	} else if (strcmp(command, "xstats") == 0) {
-		report_xstats(out, (uint16_t)(port - ports));
+		answer_xstats(out, (uint16_t)(port - ports));
 		return;
 	} else {
 		why = "unknown command";
 	}
-	report_text(out, why);
+	answer_text(out, why);
 }
 
 static void
@@ -271,7 +271,7 @@ class_command(FILE *out, char *words)
 		spec++;
 	if (spec == words || id >= MAX_CLASSES)
 		id = MAX_CLASSES;
-	report_text(out, frame_class_define((unsigned int)id, spec, &why) == 0 ? NULL : why);
+	answer_text(out, frame_class_define((unsigned int)id, spec, &why) == 0 ? NULL : why);
 }
 
 /* false: the last one */
@@ -284,14 +284,14 @@ obey(FILE *out, char *line)
 	unsigned long port;
 
 	if (strcmp(command, "quit") == 0) {
-		report_text(out, NULL);
+		answer_text(out, NULL);
 		return false;
 	}
 	if (strcmp(command, "stats") == 0) {
 		report_stats(out);
 	} else if (strcmp(command, "forget-gaps") == 0) {
 		receive_forget_gaps();
-		report_text(out, NULL);
+		answer_text(out, NULL);
 	} else if (strcmp(command, "class") == 0) {
 		class_command(out, words);
 	} else {
@@ -299,7 +299,7 @@ obey(FILE *out, char *line)
 		while (*end == ' ')
 			end++;
 		if (end == words || port >= n_ports)
-			report_text(out, "give a command and the number of a port");
+			answer_text(out, "give a command and the number of a port");
 		else
 			port_command(out, command, &ports[port], end);
 	}
@@ -309,12 +309,5 @@ obey(FILE *out, char *line)
 void
 command_loop(FILE *in, FILE *out)
 {
-	char line[1024];
-	bool more = true;
-
-	while (more && fgets(line, sizeof(line), in) != NULL) {
-		line[strcspn(line, "\n")] = '\0';
-		more = obey(out, line);
-		fflush(out);
-	}
+	dialogue(in, out, obey);
 }

@@ -221,7 +221,7 @@ main(int argc, char **argv)
 	}
 	seed_queues();
 	start_workers();
-	report_text(stdout, NULL);
+	answer_text(stdout, NULL);
 	fflush(stdout);
 	command_loop(stdin, stdout);
 	__atomic_store_n(&quit, true, __ATOMIC_RELAXED);

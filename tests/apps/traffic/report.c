@@ -28,24 +28,6 @@ notes_add(const char *format, ...)
 	pthread_mutex_unlock(&notes_lock);
 }
 
-static void
-put_string(FILE *out, const char *text)
-{
-	fputc('"', out);
-	for (; *text != '\0'; text++) {
-		if (*text == '"' || *text == '\\')
-			fputc('\\', out);
-		fputc((unsigned char)*text < ' ' ? ' ' : *text, out);
-	}
-	fputc('"', out);
-}
-
-static void
-put_number(FILE *out, const char *key, uint64_t value)
-{
-	fprintf(out, "\"%s\": %" PRIu64 ", ", key, value);
-}
-
 static double
 microseconds(uint64_t cycles)
 {
@@ -219,33 +201,6 @@ report_stats(FILE *out)
 
 /* -------------------------------------------------------------------------------- the rest --- */
 
-#define MAX_XSTATS 512
-#define XSTATS_TRIES 20 /* drivers have more or fewer of them as links come and go */
-
-void
-report_xstats(FILE *out, uint16_t port)
-{
-	static struct rte_eth_xstat_name names[MAX_XSTATS];
-	static struct rte_eth_xstat values[MAX_XSTATS];
-	int n = -1, n_names = -2, tries, i;
-
-	for (tries = 0; n != n_names && tries < XSTATS_TRIES; tries++) {
-		n = rte_eth_xstats_get(port, values, MAX_XSTATS);
-		n_names = rte_eth_xstats_get_names(port, names, MAX_XSTATS);
-	}
-	if (n != n_names || n < 0 || n > MAX_XSTATS) {
-		report_text(out, "the extended statistics cannot be read; try again");
-		return;
-	}
-	fputs("{\"xstats\": {", out);
-	for (i = 0; i < n; i++) {
-		fputs(i == 0 ? "" : ", ", out);
-		put_string(out, names[values[i].id].name);
-		fprintf(out, ": %" PRIu64, values[i].value);
-	}
-	fputs("}}\n", out);
-}
-
 void
 report_port(FILE *out, uint16_t port)
 {
@@ -257,14 +212,4 @@ report_port(FILE *out, uint16_t port)
 	fprintf(out, "{\"port\": %u, \"link_up\": %s, \"started\": %s, \"mtu\": %u, \"rxq\": %u, "
 		"\"txq\": %u}\n", port, link.link_status == RTE_ETH_LINK_UP ? "true" : "false",
 		ports[port].started ? "true" : "false", mtu, ports[port].n_rxq, ports[port].n_txq);
-}
-
-/** NULL: all is well; else why a command was not carried out. */
-void
-report_text(FILE *out, const char *text)
-{
-	fputs(text == NULL ? "{\"ok\": true" : "{\"error\": ", out);
-	if (text != NULL)
-		put_string(out, text);
-	fputs("}\n", out);
 }

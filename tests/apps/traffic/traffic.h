@@ -23,6 +23,8 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
+#include "dialogue.h"
+
 #define MAX_PORTS 16
 #define MAX_QUEUES 16
 #define MAX_CLASSES 32
@@ -226,9 +228,7 @@ void traffic_settle(void);
 void notes_add(const char *format, ...) __rte_format_printf(1, 2);
 
 void report_stats(FILE *out);
-void report_xstats(FILE *out, uint16_t port);
 void report_port(FILE *out, uint16_t port);
-void report_text(FILE *out, const char *text);
 
 /** Read commands until the end; each is answered by one line of JSON. */
 void command_loop(FILE *in, FILE *out);

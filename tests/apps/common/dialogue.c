@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include <inttypes.h>
+#include <string.h>
+
+#include <rte_ethdev.h>
+
+#include "dialogue.h"
+
+#define MAX_XSTATS 512
+#define XSTATS_TRIES 20 /* drivers have more or fewer of them as links come and go */
+
+void
+put_string(FILE *out, const char *text)
+{
+	fputc('"', out);
+	for (; *text != '\0'; text++) {
+		if (*text == '"' || *text == '\\')
+			fputc('\\', out);
+		fputc((unsigned char)*text < ' ' ? ' ' : *text, out);
+	}
+	fputc('"', out);
+}
+
+void
+put_number(FILE *out, const char *key, uint64_t value)
+{
+	fprintf(out, "\"%s\": %" PRIu64 ", ", key, value);
+}
+
+void
+answer_text(FILE *out, const char *text)
+{
+	fputs(text == NULL ? "{\"ok\": true" : "{\"error\": ", out);
+	if (text != NULL)
+		put_string(out, text);
+	fputs("}\n", out);
+}
+
+void
+answer_xstats(FILE *out, uint16_t port)
+{
+	static struct rte_eth_xstat_name names[MAX_XSTATS];
+	static struct rte_eth_xstat values[MAX_XSTATS];
+	int n = -1, n_names = -2, tries, i;
+
+	for (tries = 0; n != n_names && tries < XSTATS_TRIES; tries++) {
+		n = rte_eth_xstats_get(port, values, MAX_XSTATS);
+		n_names = rte_eth_xstats_get_names(port, names, MAX_XSTATS);
+	}
+	if (n != n_names || n < 0 || n > MAX_XSTATS) {
+		answer_text(out, "the extended statistics cannot be read; try again");
+		return;
+	}
+	fputs("{\"xstats\": {", out);
+	for (i = 0; i < n; i++) {
+		fputs(i == 0 ? "" : ", ", out);
+		put_string(out, names[values[i].id].name);
+		fprintf(out, ": %" PRIu64, values[i].value);
+	}
+	fputs("}}\n", out);
+}
+
+void
+dialogue(FILE *in, FILE *out, bool (*obey)(FILE *out, char *line))
+{
+	char line[1024];
+	bool more = true;
+
+	while (more && fgets(line, sizeof(line), in) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		more = obey(out, line);
+		fflush(out);
+	}
+}
