@@ -8,7 +8,7 @@ SETUP = $(or $(PYTHON),$(error python3 >= 3.11 is missing; as root: apt-get inst
 VENV = .venv/bin
 PYTEST = $(VENV)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: setup venv build guest-image demo demo-vm test test-unit test-long lint types check bench-quick bench-switchover bench-soak bench-vm bench-detector bench-setup install uninstall clean
+.PHONY: setup venv build guest-image demo demo-vm test test-unit test-long lint types check bench-quick bench-peers bench-switchover bench-soak bench-vm bench-detector bench-setup install uninstall clean
 
 setup:
 	@$(SETUP) all
@@ -53,6 +53,9 @@ check:
 
 bench-quick: setup
 	$(VENV)/highway bench quick --json build/bench-quick.json
+
+bench-peers: setup
+	$(VENV)/highway bench peers --json build/bench-peers.json
 
 bench-switchover: setup
 	$(VENV)/highway bench switchover --json build/bench-switchover.json

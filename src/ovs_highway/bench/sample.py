@@ -60,26 +60,40 @@ class Sampler:
         pids: Sequence[int],
         cores: tuple[int, int] | None,
     ) -> Sample:
-        """Measure once.
+        """Measure once; `count` reads how many packets and bytes there have been so far."""
+
+        def counted() -> tuple[int, int, float]:
+            began, (packets, octets) = _timed(count)
+            time.sleep(self.seconds)
+            ended, (packets_after, octets_after) = _timed(count)
+            return packets_after - packets, octets_after - octets, ended - began
+
+        time.sleep(self._warm_up)
+        return self.watch(counted, pids=pids, cores=cores)
+
+    def watch(
+        self,
+        measure: Callable[[], tuple[int, int, float]],
+        *,
+        pids: Sequence[int],
+        cores: tuple[int, int] | None,
+    ) -> Sample:
+        """Watch over one measurement.
 
         Args:
-            count: reads how many packets and bytes there have been so far.
+            measure: returns packets, their bytes, and in how many seconds.
             pids: the processes whose polling threads must not be disturbed.
             cores: the two that have to be near each other; None where there is only one.
         """
-        time.sleep(self._warm_up)
         trips = [self._await_near(*cores)] if cores else []
         waited_before = threads.waited(pids)
-        began, (packets, octets) = _timed(count)
-        time.sleep(self.seconds)
-        ended, (packets_after, octets_after) = _timed(count)
+        packets, octets, seconds = measure()
         waited_after = threads.waited(pids)
         if cores:
             trips.append(probe.round_trip(*cores))
-        seconds = ended - began
         return Sample(
-            packets=packets_after - packets,
-            octets=octets_after - octets,
+            packets=packets,
+            octets=octets,
             seconds=seconds,
             round_trip_ns=max((trip for trip in trips if trip is not None), default=None),
             disturbance=threads.disturbance(waited_before, waited_after, seconds),

@@ -65,20 +65,26 @@ def measure(
     *,
     flaw: Callable[[T, Collection[T]], str] = lambda result, others: "",
     most: int = 0,
+    only_lacking: bool = False,
     tell: Callable[[Turn, T], None] = lambda turn, result: None,
 ) -> Results[T]:
     """Measure every alternative once per round; what a measurement raises ends it all.
 
     `flaw` judges a result beside all results so far ('' for nothing wrong); it must not look at
     how good a result is. Rounds go on, up to `most`, until every alternative has as many sound
-    results as `rounds`. `tell` gets each result as it comes.
+    results as `rounds`; with `only_lacking` those that have do not take part any more. `tell` gets
+    each result as it comes.
     """
     taken: list[tuple[Turn, T]] = []
+    lacking = set(alternatives)
     for turn in interleave(list(alternatives), max(rounds, most)):
         if turn.round > rounds and turn.name == next(iter(alternatives)):
             sound = _sound(taken, flaw)
-            if all(len(sound.get(name, ())) >= rounds for name in alternatives):
+            lacking = {name for name in alternatives if len(sound.get(name, ())) < rounds}
+            if not lacking:
                 break
+        if only_lacking and turn.name not in lacking:
+            continue
         result = alternatives[turn.name]()
         taken.append((turn, result))
         tell(turn, result)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,10 +15,11 @@ from ovs_highway.bench import setup as setting_up
 from ovs_highway.bench import soak as soaking
 from ovs_highway.bench import switchover as changes
 from ovs_highway.bench import vm as virtual
-from ovs_highway.bench.record import check_writable, write_json
 from ovs_highway.bench.schedule import MIN_ROUNDS
+from ovs_highway.cli.bench_files import check, json_file, keep
+from ovs_highway.cli.bench_peers import peers
 from ovs_highway.cli.table import print_table
-from ovs_highway.errors import CommandError, SetupError
+from ovs_highway.errors import CommandError
 
 if TYPE_CHECKING:
     from ovs_highway.bench.sample import Sample
@@ -29,33 +29,13 @@ _SECONDS: Final = 2.0
 _LONG: Final = 10
 
 
-_json_file = click.option(
-    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
-)
-
-
-def _check(*files: Path | None) -> None:
-    """Check, before anything is measured, that it can be, and that results can be written."""
-    if os.geteuid() != 0:
-        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
-    for file in filter(None, files):
-        check_writable(file)
-
-
-def _keep(path: Path | None, result: dict[str, Any]) -> None:
-    """Write the raw results, if they are wanted."""
-    if path is not None:
-        write_json(path, result)
-        click.echo(f"raw results: {path}", err=True)
-
-
 @click.group()
 def bench() -> None:
     """Measure the highway and its peers, side by side."""
 
 
 @bench.command()
-@_json_file
+@json_file
 @click.option(
     "--rounds",
     type=click.IntRange(min=MIN_ROUNDS),
@@ -76,7 +56,7 @@ def quick(path: Path | None, rounds: int, seconds: float) -> None:
     Takes a private switch, as 'highway sandbox' does, and a few minutes. Rates are medians of
     what receivers counted, in million packets per second.
     """
-    _check(path)
+    check(path)
 
     def tell(turn: Turn, sample: Sample) -> None:
         line = f"round {turn.round}: {turn.name} {sample.mpps:.2f} Mpps"
@@ -84,11 +64,11 @@ def quick(path: Path | None, rounds: int, seconds: float) -> None:
 
     result = suite.run(rounds=rounds, seconds=seconds, tell=tell)
     _print(result)
-    _keep(path, result)
+    keep(path, result)
 
 
 @bench.command()
-@_json_file
+@json_file
 @click.option(
     "--packets",
     type=click.IntRange(min=1),
@@ -113,7 +93,7 @@ def switchover(path: Path | None, packets: int, switchovers: int, long: bool, se
     Needs a source tree with what 'make build' builds. Fails if packets were lost, doubled or
     reordered, or if the naive run shows nothing.
     """
-    _check(path)
+    check(path)
     factor = _LONG if long else 1
     result = changes.run(
         packets=packets * factor,
@@ -127,13 +107,13 @@ def switchover(path: Path | None, packets: int, switchovers: int, long: bool, se
         for label, run in (("ordered", result), ("naive", result["naive"]))
     ]
     print_table(["", *(name.replace("_", " ") for name in names)], rows)
-    _keep(path, result)
+    keep(path, result)
     if found := changes.faults(result):
         raise CommandError(f"{'; '.join(found)}; see the notes in the JSON file, and run it again")
 
 
 @bench.command()
-@_json_file
+@json_file
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0.1),
@@ -148,18 +128,18 @@ def soak(path: Path | None, minutes: float, seed: int) -> None:
     Takes a private switch, as 'highway sandbox' does. Needs a source tree with what 'make build'
     builds. Fails if anything was violated.
     """
-    _check(path)
+    check(path)
     result = soaking.run(minutes=minutes, seed=seed, tell=lambda text: click.echo(text, err=True))
     for key in ("minutes", "events", "packets", "violations"):
         click.echo(f"{key}: {result[key]}")
-    _keep(path, result)
+    keep(path, result)
     if result["violations"]:
         first = result["violations_text"][0]
         raise CommandError(f"{result['violations']} violations; the first: {first}")
 
 
 @bench.command()
-@_json_file
+@json_file
 @click.option(
     "--links",
     type=click.IntRange(min=virtual.MIN_LINKS),
@@ -179,7 +159,7 @@ def vm(path: Path | None, links: int, seconds: float) -> None:
 
     Takes a private switch, as 'highway sandbox' does, and two guests of 'make guest-image'.
     """
-    _check(path)
+    check(path)
     result = virtual.run(
         links=links,
         seconds=seconds,
@@ -190,11 +170,11 @@ def vm(path: Path | None, links: int, seconds: float) -> None:
     print_table(["set-up of a link", "p50", "p99"], rows)
     for name, found in result["mpps"].items():
         click.echo(f"{name}: {found['median']:.3f} Mpps ({result['label']})")
-    _keep(path, result)
+    keep(path, result)
 
 
 @bench.command()
-@_json_file
+@json_file
 @click.option(
     "--flows",
     type=click.IntRange(min=1000),
@@ -210,7 +190,7 @@ def detector(path: Path | None, flows: int, runs: int) -> None:
 
     Takes a private switch, as 'highway sandbox' does, and a minute or two.
     """
-    _check(path)
+    check(path)
     result = detecting.run(flows=flows, runs=runs, tell=lambda text: click.echo(text, err=True))
     for key in (
         "sync_100k_s",
@@ -221,11 +201,11 @@ def detector(path: Path | None, flows: int, runs: int) -> None:
         "flowmod_to_decision_p99_ms",
     ):
         click.echo(f"{key}: {result[key]}")
-    _keep(path, result)
+    keep(path, result)
 
 
 @bench.command()
-@_json_file
+@json_file
 @click.option(
     "--plot",
     "base",
@@ -245,7 +225,7 @@ def setup(path: Path | None, base: Path | None, tries: int) -> None:
     Takes a private switch, as 'highway sandbox' does, and some minutes. Needs a source tree with
     what 'make build' builds.
     """
-    _check(path, base)
+    check(path, base)
     result = setting_up.run(tries=tries, tell=lambda text: click.echo(text, err=True))
     names = ("setup_p50_ms", "setup_p99_ms", "withdraw_p50_ms", "withdraw_p99_ms")
     rows = [
@@ -256,7 +236,7 @@ def setup(path: Path | None, base: Path | None, tries: int) -> None:
         )
     ]
     print_table(["", *(name.replace("_", " ") for name in names)], rows)
-    _keep(path, result)
+    keep(path, result)
     if base is not None:
         for file in plot.setup_times(result, base):
             click.echo(f"plot: {file}", err=True)
@@ -281,6 +261,9 @@ def _print(result: dict[str, Any]) -> None:
         click.echo(f"{first} / {second}: " + ("-" if ratio is None else f"{ratio:.2f}"))
     for note in result["notes"]:
         click.echo(f"note: {note}")
+
+
+bench.add_command(peers)
 
 
 def register(group: click.Group) -> None:

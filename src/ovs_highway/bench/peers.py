@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`highway bench peers`: one hop over the highway, its peers and the machine's own limit.
+
+Alternatives and frame sizes take turns, all in one run. An alternative that cannot carry a size
+has no result there, and the reason instead.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from ovs_highway.bench import machine, sample, stats
+from ovs_highway.bench.hops import (
+    ALTERNATIVES,
+    BURST,
+    CIRCLE_BURSTS,
+    CIRCLE_RING,
+    ONE_WAY_RING,
+    SLEEP_US,
+    Hops,
+)
+from ovs_highway.bench.sample import Sample
+from ovs_highway.bench.schedule import measure
+from ovs_highway.errors import SandboxError, SetupError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from ovs_highway.bench.machine import Machine, Placement
+    from ovs_highway.bench.schedule import Results, Turn
+
+SIZES: Final = (64, 256, 1500, 9000)
+SECONDS: Final = 1.0
+MORE_ROUNDS: Final = 3
+"""So many rounds more at most, in which what lacks sound measurements takes part."""
+_WARM_UP: Final = 0.5
+_GIVE_UP: Final = 2
+"""What has failed so often, and never succeeded, is not tried again."""
+
+MEMIF: Final = ("memif", "memif_zc_tx", "memif_zc_rx")
+RATIOS: Final = {
+    "memif_default": ("bypass", ("memif",)),
+    "memif_best": ("bypass", MEMIF),
+    "limit": ("bypass", ("limit_mbufs",)),
+    "limit_bare": ("bypass", ("limit_bare",)),
+    "normal_vhost": ("normal", ("vhostuser",)),
+    "normal_ovs_memif": ("normal", ("ovs_memif",)),
+}
+"""What is divided by the best of what; JSON has them as `ratio_<name>_<size>`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A measurement that could not be made, and why."""
+
+    reason: str
+
+
+class Attempts:
+    """Makes measurements of one kind; gives up when they never succeed."""
+
+    def __init__(self, take: Callable[[], Sample]) -> None:
+        self._take = take
+        self._failures: list[str] = []
+        self._succeeded = False
+
+    def __call__(self) -> Sample | Failure:
+        """Measure once, if there is hope."""
+        if not self._succeeded and len(self._failures) >= _GIVE_UP:
+            return Failure(reason=self._failures[-1])
+        try:
+            taken = self._take()
+        except SandboxError as error:
+            self._failures.append(str(error))
+            return Failure(reason=str(error))
+        self._succeeded = True
+        return taken
+
+
+def flaw(outcome: Sample | Failure, others: Collection[Sample | Failure]) -> str:
+    """Return why an outcome tells nothing, '' if it does."""
+    if isinstance(outcome, Failure):
+        return outcome.reason
+    return sample.flaw(outcome, [other for other in others if isinstance(other, Sample)])
+
+
+def label(name: str, size: int) -> str:
+    """Return what an alternative at one size is called among the turns."""
+    return f"{name} {size}"
+
+
+def report(
+    results: Results[Sample | Failure],
+    *,
+    names: Sequence[str],
+    sizes: Sequence[int],
+    facts: Machine,
+    placement: Placement,
+    versions: Mapping[str, str],
+    seconds: float,
+) -> dict[str, Any]:
+    """Return the results as the JSON file has them; rates are in million packets per second."""
+    found: dict[str, dict[str, Any]] = {
+        name: {
+            "what": ALTERNATIVES[name].what,
+            "sizes": {str(size): _described(results, label(name, size)) for size in sizes},
+        }
+        for name in names
+    }
+    medians = {
+        (name, size): each["sizes"][str(size)]["mpps"]["median"]
+        for name, each in found.items()
+        for size in sizes
+        if each["sizes"][str(size)]["mpps"] is not None
+    }
+    between = distances(results, placement, facts)
+    ratios = [
+        {**each, **between["circle" if ALTERNATIVES[each["second"]].circle else "one_way"]}
+        for size in sizes
+        for each in ratios_at(size, medians)
+    ]
+    result: dict[str, Any] = {f"ratio_{r['name']}_{r['bytes']}": r["value"] for r in ratios}
+    result |= headlines(result)
+    result |= {
+        "benchmark": "peers",
+        "seconds": seconds,
+        "sizes": list(sizes),
+        "burst": BURST,
+        "ratios": ratios,
+        "alternatives": found,
+        "set_aside": [
+            {
+                "round": aside.turn.round,
+                "alternative": aside.turn.name,
+                "mpps": aside.result.mpps if isinstance(aside.result, Sample) else None,
+                "reason": aside.reason,
+            }
+            for aside in results.set_aside
+        ],
+        "notes": [*notes(placement), *sample.notes(results)],
+        "cores": asdict(placement),
+        "between": between,
+        "versions": dict(versions),
+        "machine": facts.json(),
+    }
+    return result
+
+
+def _described(results: Results[Sample | Failure], name: str) -> dict[str, Any]:
+    kept = list(zip(results.kept[name], results.flaws[name], strict=True))
+    taken = [(each, reason) for each, reason in kept if isinstance(each, Sample)]
+    failures = [reason for each, reason in kept if isinstance(each, Failure)]
+    if not taken:
+        return {"mpps": None, "reason": failures[-1]}
+    described = sample.describe([each for each, _ in taken], [reason for _, reason in taken])
+    return described | ({"failures": failures} if failures else {})
+
+
+def ratios_at(size: int, medians: Mapping[tuple[str, int], float]) -> list[dict[str, Any]]:
+    """Return the ratios at a frame size of which both sides were measured.
+
+    Args:
+        medians: rates by alternative and frame size.
+    """
+    found = []
+    for name, (first, candidates) in RATIOS.items():
+        measured = [other for other in candidates if (other, size) in medians]
+        if (first, size) in medians and len(measured) == len(candidates):
+            second = max(measured, key=lambda other: medians[other, size])
+            value = stats.ratio(medians[first, size], medians[second, size])
+            found.append(
+                {"name": name, "bytes": size, "first": first, "second": second, "value": value}
+            )
+    return found
+
+
+def headlines(ratios: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ratios to net_memif by their short names; see `notes`."""
+    short = {"ratio_memif_64": "ratio_memif_default_64"}
+    short |= {
+        key.replace("_best", ""): key
+        for key in ratios
+        if key.startswith("ratio_memif_best_") and key != "ratio_memif_best_64"
+    }
+    return {key: ratios[full] for key, full in short.items() if full in ratios}
+
+
+def distances(
+    results: Results[Sample | Failure], placement: Placement, facts: Machine
+) -> dict[str, dict[str, Any]]:
+    """Return where the two cores of each kind of hop are, and the median round trip between."""
+    found = {}
+    for kind, second in (("one_way", placement.second), ("circle", placement.switch)):
+        trips = [
+            each.round_trip_ns
+            for name, kept in results.kept.items()
+            for each in kept
+            if isinstance(each, Sample)
+            and each.round_trip_ns
+            and ALTERNATIVES[name.split()[0]].circle == (kind == "circle")
+        ]
+        found[kind] = {
+            "cores": [placement.first, second],
+            "topology": machine.topology(facts.cores, placement.first, second),
+            "round_trip_ns": statistics.median(trips) if trips else None,
+        }
+    return found
+
+
+def notes(placement: Placement) -> list[str]:
+    """Return what a reader of the figures has to know of how they were taken."""
+    shared = " on the sender's core" if placement.switch == placement.second else ""
+    return [
+        "sizes are of frames, in bytes without the frame check sequence; each is one segment",
+        "in all that do not pass the switch, it runs beside, its polling thread sleeping up to"
+        f" {SLEEP_US} us{shared} (pmd-maxsleep); rings of {ONE_WAY_RING} descriptors",
+        f"normal, vhostuser, ovs_memif: at first {2 * CIRCLE_BURSTS * BURST} packets go round"
+        f" through rings of {CIRCLE_RING} descriptors, fewer if they do not fit; the switch polls"
+        " all the time; bypass off with 'highway off --all'",
+        "ratio_memif_64 is to net_memif as it is by default; ratio_memif_<other size> and"
+        " ratio_memif_best_<size> are to the best of its modes: default, zero-copy at the sender,"
+        " zero-copy at the receiver",
+    ]
+
+
+def run(
+    *,
+    names: Sequence[str],
+    sizes: Sequence[int],
+    rounds: int,
+    seconds: float,
+    tell: Callable[[Turn, Sample | Failure], None],
+) -> dict[str, Any]:
+    """Measure, and return the results as the JSON file has them.
+
+    Args:
+        names: of `ALTERNATIVES`.
+        sizes: of frames, in bytes.
+
+    Raises:
+        SetupError: the machine lacks something.
+        SandboxError: the switch does not do what it should.
+    """
+    facts = machine.gather()
+    placement = machine.place(facts.cores)
+    if placement is None:
+        raise SetupError("this benchmark needs two cores; run it where there are that many")
+    with Hops(placement, seconds=seconds, warm_up=_WARM_UP) as hops:
+        versions = hops.versions()
+        results = measure(
+            {
+                label(name, size): Attempts(partial(ALTERNATIVES[name].measure, hops, size))
+                for size in sizes
+                for name in names
+            },
+            rounds,
+            flaw=flaw,
+            most=rounds + MORE_ROUNDS,
+            only_lacking=True,
+            tell=tell,
+        )
+    return report(
+        results,
+        names=names,
+        sizes=sizes,
+        facts=facts,
+        placement=placement,
+        versions=versions,
+        seconds=seconds,
+    )

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every benchmark's command does before and after it measures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ovs_highway.bench.record import check_writable, write_json
+from ovs_highway.errors import SetupError
+
+json_file = click.option(
+    "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
+)
+"""The option that names the file of raw results."""
+
+
+def check(*files: Path | None) -> None:
+    """Check, before anything is measured, that it can be, and that results can be written.
+
+    Raises:
+        SetupError: this is not root.
+        CommandError: a file cannot be written.
+    """
+    if os.geteuid() != 0:
+        raise SetupError("a benchmark needs root, for huge pages and DPDK; run it as root")
+    for file in filter(None, files):
+        check_writable(file)
+
+
+def keep(path: Path | None, result: dict[str, Any]) -> None:
+    """Write the raw results, if they are wanted.
+
+    Raises:
+        CommandError: they cannot be written.
+    """
+    if path is not None:
+        write_json(path, result)
+        click.echo(f"raw results: {path}", err=True)
