@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One hop from VNF to VNF, or from VNF through the switch: the alternatives, by frame size.
 
-All programs are stock dpdk-testpmd, and all alternatives run beside the same Open vSwitch. In
+VNFs are stock dpdk-testpmd, and all alternatives run beside the same Open vSwitch. In
 those of *one way* one core sends and another receives; what the second one takes per second
 counts. In those of a *circle* one VNF core forwards between two ports, one core of the switch
 between the same two; a fixed number of packets goes round, and what the VNF takes per second has
@@ -21,12 +21,14 @@ from ovs_highway.bench.command import highway
 from ovs_highway.bench.sample import NICENESS, WARM_UP, Sample, Sampler
 from ovs_highway.errors import SandboxError
 from ovs_highway.lab import Sandbox, TestPmd
+from ovs_highway.lab.gauge import Gauge
 from ovs_highway.lab.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ovs_highway.bench.machine import Placement
+    from ovs_highway.lab.dpdk import DpdkProgram
     from ovs_highway.lab.testpmd import PortStats
 
 BURST: Final = 32
@@ -173,7 +175,28 @@ class Hops:
             sample, _ = self._circle(size, vdevs, queues=2, leave=self._clear)
             return sample
 
-    # The generator's own ceiling -------------------------------------------------------------
+    # What bounds them: the machine, and the generator ----------------------------------------
+
+    def limit_bare(self, size: int) -> Sample:
+        """Measure a bare loop that moves the same bytes from the one core to the other."""
+        return self._limit(size, mbufs=False)
+
+    def limit_mbufs(self, size: int) -> Sample:
+        """Measure the same loop with what every driver adds: an mbuf's allocation and its end."""
+        return self._limit(size, mbufs=True)
+
+    def _limit(self, size: int, *, mbufs: bool) -> Sample:
+        cores = (self._cores.second, self._cores.first)
+        with Gauge("gauge", cores=cores, main_core=cores[1], env=self.sandbox.env) as gauge:
+
+            def moved() -> tuple[int, int, float]:
+                found = gauge.limit(seconds=self._sampler.seconds, size=size, mbufs=mbufs)
+                packets = round(found.mpps * found.seconds * 1e6)
+                return packets, packets * size, found.seconds
+
+            return self._watched(
+                lambda pids: self._sampler.watch(moved, pids=pids, cores=cores), [gauge]
+            )
 
     def null_tx(self, size: int) -> Sample:
         """Measure what testpmd sends when net_null frees it at once."""
@@ -354,15 +377,25 @@ class Hops:
         cores: tuple[int, int] | None,
         switch: bool = False,
     ) -> Sample:
-        pids = [each.pid for each in vnfs]
+        return self._watched(
+            lambda pids: self._sampler.take(count, pids=pids, cores=cores), vnfs, switch=switch
+        )
+
+    def _watched(
+        self,
+        take: Callable[[Sequence[int]], Sample],
+        programs: Sequence[DpdkProgram],
+        *,
+        switch: bool = False,
+    ) -> Sample:
+        """Take a sample with everybody at the same priority; `take` is given process ids."""
+        pids = [each.pid for each in programs]
         daemon = self.sandbox.daemon("ovs-vswitchd").pid
         threads.prioritize([*pids, daemon], NICENESS)
-        if switch:
-            pids.append(daemon)
         return replace(
-            self._sampler.take(count, pids=pids, cores=cores),
+            take([*pids, daemon] if switch else pids),
             switch_drops=drops(self.sandbox.ofctl("dump-ports", BRIDGE)),
-            command_lines=tuple(" ".join(each.command_line) for each in vnfs),
+            command_lines=tuple(" ".join(each.command_line) for each in programs),
         )
 
     def _links(self) -> str:
@@ -406,6 +439,12 @@ ALTERNATIVES: Final = {
         what="the same over net_memif, two queues each",
         measure=Hops.ovs_memif,
         circle=True,
+    ),
+    "limit_bare": Alternative(
+        what="the same bytes between the same cores, by a bare loop", measure=Hops.limit_bare
+    ),
+    "limit_mbufs": Alternative(
+        what="the same loop with allocation and free of mbufs", measure=Hops.limit_mbufs
     ),
     "null_tx": Alternative(what="the sender alone, on net_null", measure=Hops.null_tx),
     "null_rx": Alternative(what="the receiver alone, on net_null", measure=Hops.null_rx),

@@ -126,6 +126,12 @@ def report(
     result |= headlines(result)
     result |= {
         "benchmark": "peers",
+        "rounds": min(
+            len(each["mpps"]["values"])
+            for alternative in found.values()
+            for each in alternative["sizes"].values()
+            if each["mpps"] is not None
+        ),
         "seconds": seconds,
         "sizes": list(sizes),
         "burst": BURST,
