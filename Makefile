@@ -8,7 +8,7 @@ SETUP = $(or $(PYTHON),$(error python3 >= 3.11 is missing; as root: apt-get inst
 VENV = .venv/bin
 PYTEST = $(VENV)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: setup venv build guest-image demo demo-vm test test-unit test-long lint types check bench-quick bench-peers bench-switchover bench-soak bench-vm bench-detector bench-setup install uninstall clean
+.PHONY: setup venv build guest-image demo demo-vm test test-unit test-long lint types check bench-quick bench-peers bench-switchover bench-soak bench-vm bench-detector bench-setup bench-cycles bench-rules bench-links bench-queues install uninstall clean
 
 setup:
 	@$(SETUP) all
@@ -71,6 +71,18 @@ bench-detector: setup
 
 bench-setup: setup
 	$(VENV)/highway bench setup --json build/bench-setup.json --plot build/bench-setup
+
+bench-cycles: setup
+	$(VENV)/highway bench cycles --json build/bench-cycles.json
+
+bench-rules: setup
+	$(VENV)/highway bench rules --json build/bench-rules.json
+
+bench-links: setup
+	$(VENV)/highway bench links --json build/bench-links.json
+
+bench-queues: setup
+	$(VENV)/highway bench queues --json build/bench-queues.json
 
 install:
 	@$(SETUP) install

@@ -52,7 +52,8 @@ class Calls:
 class TxGauge:
     """The sender: calls that took all they were offered, and those that took less.
 
-    `interrupted` are calls of more than 100 us; they are in neither of the others.
+    `interrupted` are calls of ten times the mean of the warm-up's; they are in neither of the
+    others.
     """
 
     seconds: float

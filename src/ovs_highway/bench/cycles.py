@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`highway bench cycles`: what the driver's bursts cost over the bypass, from core to core.
+
+One rule, one link, one queue. Every packet's data crosses from one core's cache to the other's.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from ovs_highway.bench import path
+from ovs_highway.bench.path import RECEIVER, SENDER, Path, PathSample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ovs_highway.bench.schedule import Results, Turn
+
+SIZES: Final = (64, 1500)
+
+
+def figures(results: Results[PathSample]) -> dict[str, float]:
+    """Return the medians: cycles per packet of each side and of both, and Mpps, by size."""
+    found: dict[str, float] = {}
+    for size in SIZES:
+        for key, read in _READ.items():
+            found[f"{key}_{size}"] = path.median(results, str(size), read)
+    return found
+
+
+_READ: Final[dict[str, Callable[[PathSample], float]]] = {
+    "tx": lambda each: each.tx,
+    "rx": lambda each: each.rx,
+    "rx_tx": lambda each: each.tx + each.rx,
+    "mpps": lambda each: each.mpps,
+}
+
+
+def _once(bench: Path, size: int) -> PathSample:
+    with bench.gauge() as gauge:
+        bench.await_bypass(gauge)
+        return bench.take(gauge, size=size)
+
+
+def run(*, rounds: int, seconds: float, tell: Callable[[Turn, PathSample], None]) -> dict[str, Any]:
+    """Measure, and return the results as the JSON file has them.
+
+    Raises:
+        SetupError: the machine lacks something.
+        SandboxError: a program does not do what it should.
+    """
+    facts, placement = path.begin()
+    with Path(placement, seconds=seconds) as bench:
+        bench.add_ports(SENDER, RECEIVER)
+        bench.set_flows("in_port=1,actions=output:2")
+        return path.compare(
+            "cycles",
+            bench,
+            {str(size): partial(_once, bench, size) for size in SIZES},
+            figures,
+            facts=facts,
+            rounds=rounds,
+            tell=tell,
+        )

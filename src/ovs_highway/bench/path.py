@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks of the hot path share: ports of a switch, `gauge` at them, and the report.
+
+One core sends, another receives, both in one `gauge` and each with a pool of mbufs of its own.
+What counts are cycles per packet in the driver's burst calls: at the sender those of calls that
+took all packets, at the receiver those of calls that found some. To wait for the other side is the
+cost of no packet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from ovs_highway.bench import machine, sample, stats, threads
+from ovs_highway.bench.sample import FAR, NICENESS, Sample
+from ovs_highway.bench.schedule import measure
+from ovs_highway.errors import SandboxError, SetupError
+from ovs_highway.lab import Gauge, Sandbox
+from ovs_highway.lab.gauge import NOWHERE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ovs_highway.bench.machine import Machine, Placement
+    from ovs_highway.bench.schedule import Results, Turn
+    from ovs_highway.lab.gauge import Measured
+
+BRIDGE: Final = "br0"
+SENDER: Final = "tx"
+RECEIVER: Final = "rx"
+RING: Final = 2048
+SLEEP_US: Final = 500
+PACKET: Final = 64
+MORE_ROUNDS: Final = 4
+"""Rounds in which samples that tell nothing are taken again, as a multiple of those asked for."""
+_SETTLE: Final = 0.2
+_PATIENCE: Final = 40.0
+_PROBES: Final = 20
+_PROBE_PAUSE: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathSample(Sample):
+    """One measurement by `gauge`; `facts` is what else is to be known of it, in numbers."""
+
+    measured: Measured
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def tx(self) -> float:
+        """Cycles per packet of the sender's driver."""
+        return self.measured.tx.whole.per_packet
+
+    @property
+    def rx(self) -> float:
+        """Cycles per packet of the receiver's driver; 0 if nobody received."""
+        return self.measured.rx.found.per_packet
+
+
+class Path:
+    """A switch with a bridge: `with Path(placement, seconds=1) as path: …`."""
+
+    def __init__(self, placement: Placement, *, seconds: float) -> None:
+        self.cores = placement
+        self.seconds = seconds
+        self._near = math.inf
+        config = {"pmd-maxsleep": str(SLEEP_US)}
+        self.sandbox = Sandbox(pmd_cpu_mask=f"{1 << placement.switch:x}", other_config=config)
+
+    def __enter__(self) -> Self:
+        self.sandbox.__enter__()
+        try:
+            self.sandbox.add_bridge(BRIDGE)
+        except BaseException:
+            self.sandbox.close()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.sandbox.close()
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of Open vSwitch and DPDK, as the switch tells them."""
+        get = self.sandbox.vsctl("get", "Open_vSwitch", ".", "ovs_version", "dpdk_version")
+        ovs, dpdk = (line.strip('"') for line in get.split("\n")[:2])
+        return {"open_vswitch": ovs, "dpdk": dpdk.removeprefix("DPDK ").strip()}
+
+    def add_ports(self, *names: str, **devargs: str | int) -> None:
+        """Add ports with the OpenFlow numbers 1, 2 and so on."""
+        for number, name in enumerate(names, 1):
+            self.sandbox.add_port(BRIDGE, name, number, ring_size=RING, **devargs)
+
+    def set_flows(self, *flows: str) -> None:
+        """Have these flows and no others."""
+        file = self.sandbox.rundir / "flows"
+        file.write_text("".join(f"{flow}\n" for flow in flows), encoding="utf-8")
+        self.sandbox.ofctl("-O", "OpenFlow15", "--bundle", "replace-flows", BRIDGE, str(file))
+
+    @contextlib.contextmanager
+    def gauge(
+        self, ports: Sequence[str] = (SENDER, RECEIVER), *, queues: int = 1, swap: bool = False
+    ) -> Iterator[Gauge]:
+        """Start a gauge at some ports; `swap`: it sends on the first core, not on the second."""
+        cores = self.cores.second, self.cores.first
+        with Gauge(
+            "gauge",
+            ports,
+            cores=cores[::-1] if swap else cores,
+            main_core=self.cores.first,
+            queues=queues,
+            env=self.sandbox.env,
+        ) as gauge:
+            gauge.wait_link_up()
+            threads.prioritize([gauge.pid, self.sandbox.daemon("ovs-vswitchd").pid], NICENESS)
+            yield gauge
+
+    def await_bypass(self, gauge: Gauge, *, classes: int = 1, queues: int = 1) -> None:
+        """Send until nothing takes the normal channel any more.
+
+        Raises:
+            SandboxError: something does for long.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            before = gauge.xstats()["tx_normal_packets"]
+            gauge.run(seconds=_SETTLE, classes=classes, queues=queues)
+            if gauge.xstats()["tx_normal_packets"] == before:
+                return
+            if time.monotonic() > deadline:
+                raise SandboxError(f"not all packets take the bypass; see {gauge.log}")
+
+    def take(
+        self,
+        gauge: Gauge,
+        *,
+        to: int = 1,
+        size: int = PACKET,
+        classes: int = 1,
+        queues: int = 1,
+        facts: Mapping[str, float] | None = None,
+    ) -> PathSample:
+        """Measure once, over the bypass, or from port 0 to `NOWHERE` over the normal channel.
+
+        Raises:
+            SandboxError: packets were lost, or took the other channel.
+        """
+        self._await_near(gauge)
+        before, waited = gauge.xstats(), threads.waited([gauge.pid])
+        began = time.monotonic()
+        measured = gauge.run(to=to, seconds=self.seconds, size=size, classes=classes, queues=queues)
+        seconds = time.monotonic() - began
+        disturbance = threads.disturbance(waited, threads.waited([gauge.pid]), seconds)
+        after = gauge.xstats()
+        channel = "normal" if to == NOWHERE else "bypass"
+        took = after[f"tx_{channel}_packets"] - before[f"tx_{channel}_packets"]
+        if took != measured.sent:
+            raise SandboxError(f"only {took} of {measured.sent} packets took the {channel} channel")
+        if to != NOWHERE and measured.received != measured.sent:
+            raise SandboxError(f"{measured.sent} packets were sent, {measured.received} arrived")
+        counted = measured.tx.whole.packets if to == NOWHERE else measured.rx.packets
+        return PathSample(
+            packets=counted,
+            octets=counted * size,
+            seconds=(measured.tx if to == NOWHERE else measured.rx).seconds,
+            disturbance=disturbance,
+            round_trip_ns=measured.round_trip_ns,
+            command_lines=(" ".join(gauge.command_line),),
+            measured=measured,
+            facts=facts or {},
+        )
+
+    def _await_near(self, gauge: Gauge) -> None:
+        """Wait for a while until the two cores are near each other."""
+        for _ in range(_PROBES):
+            trip = gauge.round_trip()
+            self._near = min(trip, self._near)
+            if trip <= FAR * self._near:
+                return
+            time.sleep(_PROBE_PAUSE)
+
+
+def begin() -> tuple[Machine, Placement]:
+    """Return the machine's facts and which core does what.
+
+    Raises:
+        SetupError: there are not two cores.
+    """
+    facts = machine.gather()
+    placement = machine.place(facts.cores)
+    if placement is None:
+        raise SetupError("this benchmark needs two cores; run it where there are that many")
+    return facts, placement
+
+
+def compare(
+    benchmark: str,
+    bench: Path,
+    alternatives: Mapping[str, Callable[[], PathSample]],
+    figures: Callable[[Results[PathSample]], Mapping[str, Any]],
+    *,
+    facts: Machine,
+    rounds: int,
+    tell: Callable[[Turn, PathSample], None],
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Measure alternatives by turns, and return the results as the JSON file has them."""
+    results = measure(
+        alternatives,
+        rounds,
+        flaw=sample.flaw,
+        most=rounds * MORE_ROUNDS,
+        only_lacking=True,
+        tell=tell,
+    )
+    return report(
+        benchmark,
+        results,
+        figures(results),
+        facts=facts,
+        placement=bench.cores,
+        versions=bench.versions(),
+        seconds=bench.seconds,
+        notes=notes,
+    )
+
+
+# The report -----------------------------------------------------------------------------------
+
+
+def median(results: Results[PathSample], name: str, read: Callable[[PathSample], float]) -> float:
+    """Return the median of a figure of one alternative."""
+    return stats.summarize([read(each) for each in results.kept[name]]).median
+
+
+def describe(samples: Sequence[PathSample], flaws: Sequence[str]) -> dict[str, Any]:
+    """Return the samples of one alternative as JSON files have them."""
+    return {
+        **sample.describe(samples, flaws),
+        "cycles_per_packet": {
+            "tx": _spread([each.tx for each in samples]),
+            "rx": _spread([each.rx for each in samples]),
+            "rx_tx": _spread([each.tx + each.rx for each in samples]),
+        },
+        "cycles_per_empty_poll": _spread([each.measured.rx.empty.per_call for each in samples]),
+        "packets_per_rx_call": _spread([each.measured.rx.found.burst for each in samples]),
+        "facts": [dict(each.facts) for each in samples],
+        "gauge": [asdict(each.measured) for each in samples],
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    summary = stats.summarize(values)
+    return {**asdict(summary), "spread": summary.spread}
+
+
+def report(
+    benchmark: str,
+    results: Results[PathSample],
+    figures: Mapping[str, Any],
+    *,
+    facts: Machine,
+    placement: Placement,
+    versions: Mapping[str, str],
+    seconds: float,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the results as the JSON file has them.
+
+    Args:
+        figures: medians and ratios, by their short names; where the cores are is put beside them.
+    """
+    trips = [each.round_trip_ns for kept in results.kept.values() for each in kept]
+    known = [trip for trip in trips if trip is not None]
+    return {
+        benchmark: {
+            **figures,
+            "topology": machine.topology(facts.cores, placement.second, placement.first),
+            "round_trip_ns": stats.summarize(known).median if known else None,
+        },
+        "benchmark": benchmark,
+        "rounds": min(len(taken) for taken in results.kept.values()),
+        "seconds": seconds,
+        "alternatives": {
+            name: describe(taken, results.flaws[name]) for name, taken in results.kept.items()
+        },
+        "set_aside": [
+            {
+                "round": aside.turn.round,
+                "alternative": aside.turn.name,
+                "tx": aside.result.tx,
+                "rx": aside.result.rx,
+                "reason": aside.reason,
+            }
+            for aside in results.set_aside
+        ],
+        "notes": [*notes, *_notes(placement), *sample.notes(results)],
+        "cores": {
+            "sender": placement.second,
+            "receiver": placement.first,
+            "switch": placement.switch,
+        },
+        "versions": dict(versions),
+        "machine": facts.json(),
+    }
+
+
+def _notes(placement: Placement) -> list[str]:
+    shared = " on the sender's core" if placement.switch == placement.second else ""
+    return [
+        "cycles are those of the time-stamp counter, in burst calls of up to 32 packets, without"
+        " those of reading it; it waits for no store, so what a call leaves in the store buffer"
+        " is paid by what the program does next: Mpps has that too",
+        "tx: calls that took all they were offered; rx: calls that found packets; neither has"
+        " calls of ten times the usual length, which somebody has interrupted",
+        f"the switch runs beside, its polling thread sleeping up to {SLEEP_US} us{shared}"
+        f" (pmd-maxsleep); rings of {RING} descriptors",
+    ]
