@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from ovs_highway.bench import threads
 from ovs_highway.bench.command import highway
-from ovs_highway.bench.sample import NICENESS, WARM_UP, Sample, Sampler
+from ovs_highway.bench.sample import NICENESS, Sample
 from ovs_highway.errors import SandboxError
 from ovs_highway.lab import Sandbox, TestPmd
 from ovs_highway.lab.gauge import Gauge
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ovs_highway.bench.machine import Placement
+    from ovs_highway.bench.sample import Sampler
     from ovs_highway.lab.dpdk import DpdkProgram
     from ovs_highway.lab.testpmd import PortStats
 
@@ -57,9 +58,9 @@ class Hops:
     one segment. Each raises `SandboxError` if a program does not do what it should.
     """
 
-    def __init__(self, placement: Placement, *, seconds: float, warm_up: float = WARM_UP) -> None:
+    def __init__(self, placement: Placement, sampler: Sampler) -> None:
         self._cores = placement
-        self._sampler = Sampler(seconds=seconds, warm_up=warm_up)
+        self._sampler = sampler
         config = {"pmd-maxsleep": str(SLEEP_US)}
         self.sandbox = Sandbox(pmd_cpu_mask=f"{1 << placement.switch:x}", other_config=config)
 
@@ -146,11 +147,18 @@ class Hops:
 
     def vhostuser(self, size: int) -> Sample:
         """Measure the way through the switch and back, over vhost-user and virtio-user."""
+        return self._vhostuser(size)
+
+    def vhostuser_packed(self, size: int) -> Sample:
+        """Measure the same with packed virtqueues, which net_virtio_user uses when told to."""
+        return self._vhostuser(size, ",packed_vq=1")
+
+    def _vhostuser(self, size: int, devargs: str = "") -> Sample:
         options = [f'options:vhost-server-path="{self._socket(name)}"' for name in _A_B]
         with self._other_ports(size, "dpdkvhostuserclient", options), self._polling_switch():
             base = "net_virtio_user{n},path={path},server=1,queues=1,queue_size={ring}"
             vdevs = [
-                base.format(n=n, path=self._socket(name), ring=CIRCLE_RING)
+                base.format(n=n, path=self._socket(name), ring=CIRCLE_RING) + devargs
                 for n, name in enumerate(_A_B)
             ]
             sample, _ = self._circle(size, vdevs)
@@ -435,8 +443,11 @@ ALTERNATIVES: Final = {
         measure=Hops.vhostuser,
         circle=True,
     ),
+    "vhostuser_packed": Alternative(
+        what="the same with packed virtqueues", measure=Hops.vhostuser_packed, circle=True
+    ),
     "ovs_memif": Alternative(
-        what="the same over net_memif, two queues each",
+        what="the same over net_memif, two queues at each side",
         measure=Hops.ovs_memif,
         circle=True,
     ),

@@ -37,6 +37,7 @@ SECONDS: Final = 1.0
 MORE_ROUNDS: Final = 3
 """So many rounds more at most, in which what lacks sound measurements takes part."""
 _WARM_UP: Final = 0.5
+_PROBES: Final = 4
 _GIVE_UP: Final = 2
 """What has failed so often, and never succeeded, is not tried again."""
 
@@ -47,6 +48,7 @@ RATIOS: Final = {
     "limit": ("bypass", ("limit_mbufs",)),
     "limit_bare": ("bypass", ("limit_bare",)),
     "normal_vhost": ("normal", ("vhostuser",)),
+    "normal_vhost_best": ("normal", ("vhostuser", "vhostuser_packed")),
     "normal_ovs_memif": ("normal", ("ovs_memif",)),
 }
 """What is divided by the best of what; JSON has them as `ratio_<name>_<size>`."""
@@ -219,16 +221,19 @@ def distances(
 def notes(placement: Placement) -> list[str]:
     """Return what a reader of the figures has to know of how they were taken."""
     shared = " on the sender's core" if placement.switch == placement.second else ""
+    circles = ", ".join(name for name, each in ALTERNATIVES.items() if each.circle)
     return [
         "sizes are of frames, in bytes without the frame check sequence; each is one segment",
         "in all that do not pass the switch, it runs beside, its polling thread sleeping up to"
         f" {SLEEP_US} us{shared} (pmd-maxsleep); rings of {ONE_WAY_RING} descriptors",
-        f"normal, vhostuser, ovs_memif: at first {2 * CIRCLE_BURSTS * BURST} packets go round"
+        f"{circles}: at first {2 * CIRCLE_BURSTS * BURST} packets go round"
         f" through rings of {CIRCLE_RING} descriptors, fewer if they do not fit; the switch polls"
         " all the time; bypass off with 'highway off --all'",
         "ratio_memif_64 is to net_memif as it is by default; ratio_memif_<other size> and"
         " ratio_memif_best_<size> are to the best of its modes: default, zero-copy at the sender,"
         " zero-copy at the receiver",
+        "ratio_normal_vhost_<size> is to virtqueues as net_virtio_user has them by default (split),"
+        " ratio_normal_vhost_best_<size> to the faster of split and packed ones",
     ]
 
 
@@ -254,7 +259,8 @@ def run(
     placement = machine.place(facts.cores)
     if placement is None:
         raise SetupError("this benchmark needs two cores; run it where there are that many")
-    with Hops(placement, seconds=seconds, warm_up=_WARM_UP) as hops:
+    sampler = sample.Sampler(seconds=seconds, warm_up=_WARM_UP, probes=_PROBES)
+    with Hops(placement, sampler) as hops:
         versions = hops.versions()
         results = measure(
             {

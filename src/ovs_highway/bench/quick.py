@@ -100,7 +100,7 @@ def run(*, rounds: int, seconds: float, tell: Callable[[Turn, Sample], None]) ->
     placement = machine.place(facts.cores)
     if placement is None:
         raise SetupError("this benchmark needs two cores; run it where there are that many")
-    with Hops(placement, seconds=seconds) as hops:
+    with Hops(placement, sample.Sampler(seconds=seconds)) as hops:
         versions = hops.versions()
         results = measure(
             {name: partial(ALTERNATIVES[name].measure, hops, PACKET) for name in NAMES},

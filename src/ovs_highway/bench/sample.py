@@ -19,7 +19,7 @@ NICENESS: Final = -15
 WARM_UP: Final = 1.0
 DISTURBED: Final = 0.1
 FAR: Final = 1.5
-_PROBES: Final = 12
+PROBES: Final = 12
 _PROBE_PAUSE: Final = 0.5
 
 
@@ -46,11 +46,15 @@ class Sample:
 
 
 class Sampler:
-    """Takes measurements of `seconds` each, `warm_up` seconds after the packets have begun."""
+    """Takes measurements of `seconds` each, `warm_up` seconds after the packets have begun.
 
-    def __init__(self, *, seconds: float, warm_up: float = WARM_UP) -> None:
+    Before each it looks up to `probes` times whether the cores are near each other.
+    """
+
+    def __init__(self, *, seconds: float, warm_up: float = WARM_UP, probes: int = PROBES) -> None:
         self.seconds = seconds
         self._warm_up = warm_up
+        self._probes = probes
         self._near = math.inf
 
     def take(
@@ -101,7 +105,7 @@ class Sampler:
 
     def _await_near(self, first: int, second: int) -> float | None:
         """Wait for a while until two cores are near each other; return their round trip in ns."""
-        for left in reversed(range(_PROBES)):
+        for left in reversed(range(self._probes)):
             trip = probe.round_trip(first, second)
             if trip is None:
                 return None
