@@ -37,8 +37,9 @@ SLEEP_US: Final = 500
 PACKET: Final = 64
 MORE_ROUNDS: Final = 4
 """Rounds in which samples that tell nothing are taken again, as a multiple of those asked for."""
-_SETTLE: Final = 0.2
-_PATIENCE: Final = 40.0
+_SETTLE: Final = 0.1
+_PAUSE: Final = 0.1
+PATIENCE: Final = 40.0
 _PROBES: Final = 20
 _PROBE_PAUSE: Final = 0.25
 
@@ -83,6 +84,10 @@ class Path:
     def __exit__(self, *error: object) -> None:
         self.sandbox.close()
 
+    @property
+    def _switch_pid(self) -> int:
+        return self.sandbox.daemon("ovs-vswitchd").pid
+
     def versions(self) -> dict[str, str]:
         """Return the versions of Open vSwitch and DPDK, as the switch tells them."""
         get = self.sandbox.vsctl("get", "Open_vSwitch", ".", "ovs_version", "dpdk_version")
@@ -98,7 +103,7 @@ class Path:
         """Have these flows and no others."""
         file = self.sandbox.rundir / "flows"
         file.write_text("".join(f"{flow}\n" for flow in flows), encoding="utf-8")
-        self.sandbox.ofctl("-O", "OpenFlow15", "--bundle", "replace-flows", BRIDGE, str(file))
+        self.sandbox.ofctl("-O", "OpenFlow15", "replace-flows", "--bundle", BRIDGE, str(file))
 
     @contextlib.contextmanager
     def gauge(
@@ -115,7 +120,8 @@ class Path:
             env=self.sandbox.env,
         ) as gauge:
             gauge.wait_link_up()
-            threads.prioritize([gauge.pid, self.sandbox.daemon("ovs-vswitchd").pid], NICENESS)
+            # Until it measures, others need the cores, to make flows and links.
+            threads.prioritize([gauge.pid, self._switch_pid], 0)
             yield gauge
 
     def await_bypass(self, gauge: Gauge, *, classes: int = 1, queues: int = 1) -> None:
@@ -124,12 +130,13 @@ class Path:
         Raises:
             SandboxError: something does for long.
         """
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while True:
             before = gauge.xstats()["tx_normal_packets"]
             gauge.run(seconds=_SETTLE, classes=classes, queues=queues)
             if gauge.xstats()["tx_normal_packets"] == before:
                 return
+            time.sleep(_PAUSE)
             if time.monotonic() > deadline:
                 raise SandboxError(f"not all packets take the bypass; see {gauge.log}")
 
@@ -148,6 +155,7 @@ class Path:
         Raises:
             SandboxError: packets were lost, or took the other channel.
         """
+        threads.prioritize([gauge.pid, self._switch_pid], NICENESS)
         self._await_near(gauge)
         before, waited = gauge.xstats(), threads.waited([gauge.pid])
         began = time.monotonic()

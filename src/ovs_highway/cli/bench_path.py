@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ovs_highway.bench import cycles as crossing
+from ovs_highway.bench import queues as lanes
+from ovs_highway.bench import rules as classes
 from ovs_highway.bench.schedule import MIN_ROUNDS
 from ovs_highway.cli.bench_files import check, json_file, keep
 from ovs_highway.cli.table import print_table
@@ -47,6 +49,32 @@ def cycles(path: Path | None, rounds: int, seconds: float) -> None:
     'make build' builds.
     """
     _measure(crossing.run, path, rounds, seconds)
+
+
+@click.command()
+@json_file
+@_rounds
+@_seconds
+def rules(path: Path | None, rounds: int, seconds: float) -> None:
+    """What a packet costs with 0 to 1,000 rules of 1 to 8 masks.
+
+    Takes a private switch, as 'highway sandbox' does, and about ten minutes. Needs a source tree
+    with what 'make build' builds.
+    """
+    _measure(classes.run, path, rounds, seconds)
+
+
+@click.command()
+@json_file
+@_rounds
+@_seconds
+def queues(path: Path | None, rounds: int, seconds: float) -> None:
+    """What a packet costs where one core serves 1 to 4 queues.
+
+    Takes a private switch, as 'highway sandbox' does, and two minutes. Needs a source tree with
+    what 'make build' builds.
+    """
+    _measure(lanes.run, path, rounds, seconds)
 
 
 def _measure(
