@@ -88,6 +88,22 @@ def test_what_cannot_carry_a_size_has_a_reason_and_no_ratio() -> None:
     assert found["alternatives"]["vhostuser"]["sizes"]["64"]["mpps"]["median"] == 10
 
 
+def test_the_best_is_of_those_that_carry_the_size() -> None:
+    names = ["bypass", *peers.MEMIF]
+    medians = {("bypass", 64): 30.0, ("memif", 64): 20.0, ("memif_zc_tx", 64): 10.0}
+    found = {each["name"]: each for each in peers.ratios_at(64, medians, names)}
+    assert found["memif_best"]["second"] == "memif"
+    assert "limit" not in found
+    assert not peers.ratios_at(64, medians, ["bypass", "memif_zc_tx"])
+
+
+def test_failures_are_told_apart_from_disturbed_measurements() -> None:
+    found = report()
+    assert found["set_aside"] == []
+    assert not any("disturbed" in note for note in found["notes"])
+    assert found["rounds"] == 2
+
+
 def test_what_always_fails_is_given_up() -> None:
     calls = []
 

@@ -23,14 +23,14 @@ from ovs_highway.bench.hops import (
     Hops,
 )
 from ovs_highway.bench.sample import Sample
-from ovs_highway.bench.schedule import measure
+from ovs_highway.bench.schedule import Results, SetAside, measure
 from ovs_highway.errors import SandboxError, SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ovs_highway.bench.machine import Machine, Placement
-    from ovs_highway.bench.schedule import Results, Turn
+    from ovs_highway.bench.schedule import Turn
 
 SIZES: Final = (64, 256, 1500, 9000)
 SECONDS: Final = 1.0
@@ -105,10 +105,11 @@ def report(
     seconds: float,
 ) -> dict[str, Any]:
     """Return the results as the JSON file has them; rates are in million packets per second."""
+    made, failures = divide(results)
     found: dict[str, dict[str, Any]] = {
         name: {
             "what": ALTERNATIVES[name].what,
-            "sizes": {str(size): _described(results, label(name, size)) for size in sizes},
+            "sizes": {str(size): _described(made, failures, label(name, size)) for size in sizes},
         }
         for name in names
     }
@@ -118,22 +119,17 @@ def report(
         for size in sizes
         if each["sizes"][str(size)]["mpps"] is not None
     }
-    between = distances(results, placement, facts)
+    between = distances(made, placement, facts)
     ratios = [
         {**each, **between["circle" if ALTERNATIVES[each["second"]].circle else "one_way"]}
         for size in sizes
-        for each in ratios_at(size, medians)
+        for each in ratios_at(size, medians, names)
     ]
     result: dict[str, Any] = {f"ratio_{r['name']}_{r['bytes']}": r["value"] for r in ratios}
     result |= headlines(result)
     result |= {
         "benchmark": "peers",
-        "rounds": min(
-            len(each["mpps"]["values"])
-            for alternative in found.values()
-            for each in alternative["sizes"].values()
-            if each["mpps"] is not None
-        ),
+        "rounds": min((len(kept) for kept in made.kept.values() if kept), default=0),
         "seconds": seconds,
         "sizes": list(sizes),
         "burst": BURST,
@@ -143,12 +139,12 @@ def report(
             {
                 "round": aside.turn.round,
                 "alternative": aside.turn.name,
-                "mpps": aside.result.mpps if isinstance(aside.result, Sample) else None,
+                "mpps": aside.result.mpps,
                 "reason": aside.reason,
             }
-            for aside in results.set_aside
+            for aside in made.set_aside
         ],
-        "notes": [*notes(placement), *sample.notes(results)],
+        "notes": [*notes(placement), *sample.notes(made)],
         "cores": asdict(placement),
         "between": between,
         "versions": dict(versions),
@@ -157,26 +153,50 @@ def report(
     return result
 
 
-def _described(results: Results[Sample | Failure], name: str) -> dict[str, Any]:
-    kept = list(zip(results.kept[name], results.flaws[name], strict=True))
-    taken = [(each, reason) for each, reason in kept if isinstance(each, Sample)]
-    failures = [reason for each, reason in kept if isinstance(each, Failure)]
-    if not taken:
-        return {"mpps": None, "reason": failures[-1]}
-    described = sample.describe([each for each, _ in taken], [reason for _, reason in taken])
-    return described | ({"failures": failures} if failures else {})
+def divide(
+    results: Results[Sample | Failure],
+) -> tuple[Results[Sample], dict[str, list[str]]]:
+    """Return the measurements that were made, and why the others were not, by label."""
+    kept: dict[str, list[Sample]] = {}
+    flaws: dict[str, list[str]] = {}
+    failures: dict[str, list[str]] = {}
+    for name, outcomes in results.kept.items():
+        pairs = list(zip(outcomes, results.flaws[name], strict=True))
+        kept[name] = [each for each in outcomes if isinstance(each, Sample)]
+        flaws[name] = [reason for each, reason in pairs if isinstance(each, Sample)]
+        failures[name] = [each.reason for each in outcomes if isinstance(each, Failure)]
+    aside = []
+    for each in results.set_aside:
+        if isinstance(each.result, Sample):
+            aside.append(SetAside(turn=each.turn, result=each.result, reason=each.reason))
+        else:
+            failures[each.turn.name].append(each.reason)
+    return Results(kept=kept, flaws=flaws, set_aside=tuple(aside)), failures
 
 
-def ratios_at(size: int, medians: Mapping[tuple[str, int], float]) -> list[dict[str, Any]]:
-    """Return the ratios at a frame size of which both sides were measured.
+def _described(
+    made: Results[Sample], failures: Mapping[str, Sequence[str]], name: str
+) -> dict[str, Any]:
+    if not made.kept[name]:
+        return {"mpps": None, "reason": failures[name][-1]}
+    described = sample.describe(made.kept[name], made.flaws[name])
+    return described | ({"failures": list(failures[name])} if failures[name] else {})
+
+
+def ratios_at(
+    size: int, medians: Mapping[tuple[str, int], float], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the ratios at a frame size: of what was measured, and to the best of all candidates.
 
     Args:
         medians: rates by alternative and frame size.
+        names: the alternatives that were tried. Without one of a ratio's there is no such ratio;
+            one that was tried and does not carry the size is not the best.
     """
     found = []
     for name, (first, candidates) in RATIOS.items():
         measured = [other for other in candidates if (other, size) in medians]
-        if (first, size) in medians and len(measured) == len(candidates):
+        if (first, size) in medians and measured and set(candidates) <= set(names):
             second = max(measured, key=lambda other: medians[other, size])
             value = stats.ratio(medians[first, size], medians[second, size])
             found.append(
@@ -197,18 +217,16 @@ def headlines(ratios: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def distances(
-    results: Results[Sample | Failure], placement: Placement, facts: Machine
+    made: Results[Sample], placement: Placement, facts: Machine
 ) -> dict[str, dict[str, Any]]:
     """Return where the two cores of each kind of hop are, and the median round trip between."""
     found = {}
     for kind, second in (("one_way", placement.second), ("circle", placement.switch)):
         trips = [
             each.round_trip_ns
-            for name, kept in results.kept.items()
+            for name, kept in made.kept.items()
             for each in kept
-            if isinstance(each, Sample)
-            and each.round_trip_ns
-            and ALTERNATIVES[name.split()[0]].circle == (kind == "circle")
+            if each.round_trip_ns and ALTERNATIVES[name.split()[0]].circle == (kind == "circle")
         ]
         found[kind] = {
             "cores": [placement.first, second],
