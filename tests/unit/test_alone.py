@@ -6,11 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from tests.unit.conftest import fill_key, make_port_file
+from tests.unit.conftest import fill_key
 
 from ovs_highway import shm
 from ovs_highway.agent.alone import RETURN, SETTLE, Alone
 from ovs_highway.agent.ports import Port
+from ovs_highway.lab.stand_in import make_port_file
 from ovs_highway.ovsdb import Interface, Snapshot
 from ovs_highway.region import PortRegion
 from ovs_highway.shm import Off

@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovs_highway import paths, protocol, region, shm, unixctl
+from ovs_highway.lab.stand_in import make_port_file
 from ovs_highway.region import LinkRegion
 from ovs_highway.shm import Off, Phase, Role, Status
 
-from .conftest import make_port_file, wait_for
+from .conftest import wait_for
 
 if TYPE_CHECKING:
-    from .conftest import FakeSwitch, FakeVnf, Lab
+    from ovs_highway.lab.stand_in import FakeSwitch, FakeVnf
+
+    from .conftest import Lab
 
 
 def pair_up(lab: Lab) -> tuple[FakeSwitch, FakeSwitch, FakeVnf, FakeVnf]:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .conftest import FakeSwitch, FakeVnf, Lab
+    from ovs_highway.lab.stand_in import FakeSwitch, FakeVnf
+
+    from .conftest import Lab
     from .database import Database
 
 CHECKED = LinkFlag.CHECKED | LinkFlag.PEER_CHECKS

@@ -10,10 +10,9 @@ import pytest
 
 from ovs_highway import region, shm
 from ovs_highway.errors import RegionError
+from ovs_highway.lab.stand_in import make_port_file
 from ovs_highway.region import LinkRegion, PortRegion
 from ovs_highway.shm import LinkFlag, Off, Phase, ffi
-
-from .conftest import make_port_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

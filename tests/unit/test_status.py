@@ -26,7 +26,9 @@ from .conftest import put_rule, wait_for
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from .conftest import FakeSwitch, FakeVnf, Lab
+    from ovs_highway.lab.stand_in import FakeSwitch, FakeVnf
+
+    from .conftest import Lab
 
     Linked: TypeAlias = tuple[FakeSwitch, FakeSwitch, FakeVnf, FakeVnf]
 
