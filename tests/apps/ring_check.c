@@ -14,6 +14,7 @@
  *   restart-consumer        attach again: 0 or -EBADMSG
  *   head VALUE, tail VALUE  overwrite a shared index
  *   desc SLOT VALUE         overwrite a descriptor
+ *   unstamp SLOT            take its stamp away
  *   sum LENGTH SEED         the checksum of what put writes
  */
 
@@ -148,6 +149,9 @@ obey(const char *line)
 		puts("0");
 	} else if (sscanf(line, "desc %u %" SCNu64, &a, &value) == 2) {
 		producer.mem.desc[a & producer.mem.mask] = value;
+		puts("0");
+	} else if (sscanf(line, "unstamp %u", &a) == 1) {
+		producer.mem.desc[a & producer.mem.mask] &= UINT64_MAX >> 8;
 		puts("0");
 	} else
 		return -1;

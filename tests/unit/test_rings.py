@@ -30,6 +30,9 @@ DATA: Final = shm.MIN_RING_DATA
 SIZE: Final = shm.MIN_RING_SIZE
 GRANULE: Final = shm.constant("HIGHWAY_GRANULE")
 LONGEST: Final = shm.constant("HIGHWAY_MAX_FRAME")
+BATCH: Final = 32
+"""HIGHWAY_BATCH: the shared head may be so many descriptors behind their stamps."""
+STAMPED: Final = shm.constant("HIGHWAY_STAMPED")
 PACKET, FENCE = (shm.constant(f"HIGHWAY_DESC_{kind}") for kind in ("PACKET", "FENCE"))
 SETTINGS: Final = settings(
     deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -142,14 +145,19 @@ class Model:
         used = len(self.pending) + len(self.published) + len(self.taken)
         if done:
             assert used < SIZE
+            if len(self.pending) == BATCH:
+                self._show()
             self.pending.append(self.ring.expected(length, seed, kind))
         elif used == 0:
             pytest.fail(f"an empty ring refuses {length} bytes")
 
     def publish(self) -> None:
         """Let the consumer see all."""
-        self.head += len(self.pending)
+        self._show()
         assert self.ring.ask("publish") == str(self.head)
+
+    def _show(self) -> None:
+        self.head += len(self.pending)
         self.published += self.pending
         self.pending.clear()
 
@@ -232,7 +240,7 @@ def test_a_full_ring_wraps_around_many_times(program: Path, length: int) -> None
             model.release()
 
 
-@pytest.mark.parametrize("value", [-(1 << 40), -1, SIZE + 1, 1 << 40, (1 << 63)])
+@pytest.mark.parametrize("value", [-(1 << 40), -BATCH - 1, SIZE + 1, 1 << 40, (1 << 63)])
 def test_an_impossible_head_is_caught(program: Path, value: int) -> None:
     """The producer is hostile: its index lies behind, or more than a ring ahead.
 
@@ -245,6 +253,75 @@ def test_an_impossible_head_is_caught(program: Path, value: int) -> None:
         assert ring.get() == "broken"
         assert ring.ask("restart-consumer") == str(-errno.EBADMSG)
         assert ring.ask("restart-producer") == str(-errno.EBADMSG)
+
+
+def _frames(ring: Ring, n: int, seed: int = 0) -> list[str]:
+    """Put frames; return what `get` will say of them."""
+    for turn in range(n):
+        assert ring.put(100 + turn, seed + turn) == 1
+    return [ring.expected(100 + turn, seed + turn) for turn in range(n)]
+
+
+def _word(index: int, *, length: int = 60) -> int:
+    """Return a descriptor of the first lap, with its stamp."""
+    return index * GRANULE | length << 32 | PACKET << 48 | STAMPED << 56
+
+
+def test_a_producer_that_writes_no_stamps_is_understood(program: Path) -> None:
+    """An older driver's: only the shared head tells.
+
+    Verify: everything arrives, in order, over several laps; nothing more.
+    """
+    with Ring(program) as ring:
+        ring.init()
+        for lap in range(5 * SIZE // 10):
+            expected = _frames(ring, 10, seed=lap)
+            ring.ask("publish")
+            for slot in range(SIZE):
+                ring.ask(f"unstamp {slot}")
+            assert [ring.get() for _ in range(11)] == [*expected, "none"]
+            ring.ask("release")
+
+
+def test_a_head_that_lags_behind_the_stamps_is_no_fault(program: Path) -> None:
+    """The consumer has taken what the head does not show yet.
+
+    Verify: nothing more until there is something; then that.
+    """
+    with Ring(program) as ring:
+        ring.init()
+        expected = _frames(ring, BATCH)
+        ring.ask("publish")
+        ring.ask("head 0")
+        assert [ring.get() for _ in range(BATCH + 1)] == [*expected, "none"]
+        expected = _frames(ring, 1, seed=7)
+        ring.ask("publish")
+        assert ring.get() == expected[0]
+
+
+@pytest.mark.parametrize("last_written", [0, 1, BATCH - 1])
+def test_a_producer_that_was_killed_while_it_published(program: Path, last_written: int) -> None:
+    """It writes its batch from the last descriptor to the first, and the shared head behind it.
+
+    Verify: before the first descriptor is written nothing is published, and the next producer's
+    frames are not mixed up with what was left; after it, all of the batch is.
+    """
+    with Ring(program) as ring:
+        ring.init()
+        if last_written == 0:
+            expected = _frames(ring, BATCH)
+            ring.ask("publish")
+            ring.ask("head 0")
+        else:
+            expected = []
+            for index in range(last_written, BATCH):
+                ring.ask(f"desc {index} {_word(index)}")
+        assert ring.get() == (expected[0] if expected else "none")
+        ring.ask("restart-producer")
+        expected += _frames(ring, 3, seed=50)
+        ring.ask("publish")
+        del expected[: 1 if last_written == 0 else 0]
+        assert [ring.get() for _ in range(len(expected) + 1)] == [*expected, "none"]
 
 
 @pytest.mark.parametrize("value", [-1, 4, 1000, 1 << 40, (1 << 64) - 5])

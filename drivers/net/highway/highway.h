@@ -179,6 +179,7 @@ struct highway_vnf_rxq {
 	uint32_t turn;			/**< odd: links first; half: where their round begins */
 	uint32_t round;			/**< where the round over a link's rings begins */
 	uint32_t empty_polls;
+	uint64_t look_tsc;
 	/* A Leave that holds the normal ring until the bypass ring is empty up to `until`. */
 	struct {
 		uint64_t link_id;	/**< 0 = none */

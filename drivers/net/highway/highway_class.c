@@ -10,6 +10,7 @@
 #include <rte_malloc.h>
 
 #include "highway_class.h"
+#include "highway_extract.h"
 #include "highway_region.h"
 
 /** While a classifier is built: which rule is of which group. */
@@ -193,6 +194,8 @@ build(struct highway_classifier *c, struct grouping *g, const struct highway_cla
 		c->depth = RTE_MAX(c->depth, mask_depth(&c->groups[i].mask.key));
 		c->plain = c->plain && is_plain(&c->groups[i]);
 	}
+	if (c->plain && c->n_rules == 1 && c->rules[0].link < HIGHWAY_CLASS_UNLINKED)
+		highway_alone_prepare(c);
 	return 0;
 }
 

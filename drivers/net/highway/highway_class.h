@@ -72,6 +72,9 @@ struct highway_classifier {
 	uint32_t n_groups;
 	enum highway_class_depth depth;
 	bool plain;		/**< few rules, and only on what words 1 and 2 of a key say */
+	/** The only rule, if what it says of a frame without a tag can be seen in two words of it */
+	const struct highway_class_rule *alone;
+	uint64_t alone_mask[2], alone_value[2];
 	/** Random, so that nobody can choose addresses and ports whose hashes are equal */
 	uint64_t secret, multiplier;
 	struct highway_class_rule *rules;

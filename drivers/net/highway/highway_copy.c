@@ -40,13 +40,11 @@ HIGHWAY_ISA(highway_copy_in)(struct highway_consumer *ring, struct rte_mempool *
 			     struct rte_mbuf **pkts, uint16_t n, struct highway_copied *done)
 {
 	struct highway_desc desc[HIGHWAY_BURST];
-	uint64_t available = highway_consumer_available(ring);
 	uint16_t run = 0, out = 0, i;
 
 	*done = (struct highway_copied){ 0 };
-	n = (uint16_t)RTE_MIN(available, (uint64_t)RTE_MIN(n, HIGHWAY_BURST));
-	while (run < n) {
-		desc[run] = highway_desc_read(&ring->mem, ring->tail + run);
+	n = RTE_MIN(n, HIGHWAY_BURST);
+	while (run < n && highway_consumer_peek(ring, run, &desc[run])) {
 		if (unlikely(desc[run].kind != HIGHWAY_DESC_PACKET))
 			break;
 		if (unlikely(!highway_desc_valid(&ring->mem, desc[run]) ||

@@ -212,6 +212,63 @@ highway_extract_plain(const struct rte_mbuf *mbuf, uint64_t *w1, uint64_t *w2)
 	return true;
 }
 
+/* The same as two words of the frame itself, at 8 and at 16. */
+#define HIGHWAY_A_TYPE UINT64_C(0x00ffffff00000000) /* Ethernet type, version and header length */
+#define HIGHWAY_A_IPV4 UINT64_C(0x0045000800000000)
+#define HIGHWAY_A_TOS 56
+#define HIGHWAY_B_FRAGMENT UINT64_C(0x0000ff3f00000000)
+#define HIGHWAY_B_TTL 48
+#define HIGHWAY_B_PROTO 56
+
+/** Prepare highway_alone_match() for a plain classifier's only rule, if IPv4 can go by it. */
+static inline void
+highway_alone_prepare(struct highway_classifier *c)
+{
+	static const struct highway_key ipv4 = { .eth_type = RTE_BE16(RTE_ETHER_TYPE_IPV4) };
+	static const struct highway_key checked = {
+		.eth_type = UINT16_MAX,
+		.vlan_tci = UINT16_MAX,
+		.vlan_tpid = UINT16_MAX,
+		.ip_frag = UINT8_MAX,
+	};
+	const union highway_key_words is = { .key = ipv4 }, says = { .key = checked };
+	const uint64_t *mask = c->groups[0].mask.words, *value = c->rules[0].match.words;
+	int i;
+
+	for (i = 1; i <= 2; i++) {
+		if (((is.words[i] ^ value[i]) & mask[i] & says.words[i]) != 0)
+			return;
+	}
+	c->alone = &c->rules[0];
+	c->alone_mask[0] = (mask[1] & HIGHWAY_W1_UNTAGGED) | HIGHWAY_A_TYPE |
+			   (mask[2] >> HIGHWAY_W2_TOS & 0xff) << HIGHWAY_A_TOS;
+	c->alone_value[0] = (value[1] & HIGHWAY_W1_UNTAGGED) | HIGHWAY_A_IPV4 |
+			    (value[2] >> HIGHWAY_W2_TOS & 0xff) << HIGHWAY_A_TOS;
+	c->alone_mask[1] = HIGHWAY_B_FRAGMENT |
+			   (mask[2] >> HIGHWAY_W2_TTL & 0xff) << HIGHWAY_B_TTL |
+			   (mask[2] >> HIGHWAY_W2_PROTO & 0xff) << HIGHWAY_B_PROTO;
+	c->alone_value[1] = (value[2] >> HIGHWAY_W2_TTL & 0xff) << HIGHWAY_B_TTL |
+			    (value[2] >> HIGHWAY_W2_PROTO & 0xff) << HIGHWAY_B_PROTO;
+}
+
+/** Does a frame go by the classifier's only rule, for certain? */
+static inline bool
+highway_alone_match(const struct highway_classifier *c, const struct rte_mbuf *mbuf)
+{
+	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	uint32_t size = mbuf->pkt_len - HIGHWAY_ETH_LEN, total_len;
+	uint64_t a, b;
+
+	if (unlikely(mbuf->data_len < HIGHWAY_ETH_LEN + HIGHWAY_IPV4_LEN))
+		return false;
+	a = highway_load64(frame + 8);
+	b = highway_load64(frame + 16);
+	total_len = rte_be_to_cpu_16((uint16_t)b);
+	return (((a & c->alone_mask[0]) ^ c->alone_value[0]) |
+		((b & c->alone_mask[1]) ^ c->alone_value[1])) == 0 &&
+	       total_len - HIGHWAY_IPV4_LEN <= size - HIGHWAY_IPV4_LEN;
+}
+
 /**
  * Parse a frame.
  *

@@ -367,13 +367,15 @@ abandon(const struct highway_link *link)
 		struct highway_ring_mem mem;
 
 		highway_ring_place(&mem, ring_at(link, link->end, i), g->ring_size, g->ring_data);
-		head = __atomic_load_n(&mem.ctl->head, __ATOMIC_ACQUIRE);
+		head = highway_ring_published(&mem);
 		tail = __atomic_load_n(&mem.ctl->tail, __ATOMIC_ACQUIRE);
 		if (head - tail > g->ring_size)
 			continue;
 		__atomic_store_n(&mem.ctl->head, tail, __ATOMIC_RELEASE);
-		for (; tail != head; tail++)
+		for (; tail != head; tail++) {
 			sum += highway_desc_read(&mem, tail).kind == HIGHWAY_DESC_PACKET;
+			highway_ring_clear(&mem, tail);
+		}
 	}
 	return sum;
 }

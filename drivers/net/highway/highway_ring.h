@@ -8,6 +8,11 @@
  * the checked place of the ring in private memory; what the other end writes is read once, checked,
  * and only then used. A ring whose other end wrote something impossible is `broken` and not
  * touched again.
+ *
+ * A consumer knows a published descriptor by its stamp, so that it polls the line that it will read
+ * anyway. The producer keeps the descriptors of a burst to itself until it publishes them, and then
+ * writes the first one last: nobody sees a part of them. The shared head is for everybody else,
+ * and for producers that write no stamps (docs/performance.md, "The ring").
  */
 
 #ifndef HIGHWAY_RING_H
@@ -23,7 +28,9 @@
 #include "highway_shm.h"
 
 #define HIGHWAY_WRITE_AHEAD (16 * HIGHWAY_GRANULE) /* bytes of data fetched before their turn */
-#define HIGHWAY_DESC_AHEAD 16 /* descriptors, likewise */
+#define HIGHWAY_DESC_AHEAD 32 /* descriptors, likewise */
+#define HIGHWAY_BATCH 32 /* descriptors that are published together */
+#define HIGHWAY_LOOKS 16 /* looks for a stamp before one at the shared head */
 
 /** Where a ring lies; made once from checked geometry. */
 struct highway_ring_mem {
@@ -31,6 +38,7 @@ struct highway_ring_mem {
 	uint64_t *desc;		/**< struct highway_desc, as whole words */
 	uint8_t *data;
 	uint32_t mask;		/**< ring_size - 1 */
+	uint32_t shift;		/**< ring_size as a power of two */
 	uint32_t data_len;	/**< bytes */
 };
 
@@ -38,17 +46,24 @@ struct highway_ring_mem {
 struct highway_producer {
 	struct highway_ring_mem mem;
 	uint64_t head;		/**< next index to write; may be ahead of what is published */
+	uint64_t published;
 	uint64_t tail_seen;	/**< the consumer's index when last looked at */
 	uint32_t data_head;	/**< bytes: where the next frame may start */
 	uint32_t data_tail;	/**< bytes: where the oldest unconsumed frame starts */
 	bool broken;
+	/* Of highway_put(): is the consumer's core far? */
+	bool far;
+	uint8_t in_a_row;	/**< timed bursts that say otherwise */
+	uint16_t untimed;	/**< bursts since the last that was timed */
+	uint64_t batch[HIGHWAY_BATCH];	/**< descriptors from `published` to `head` */
 };
 
 /** The reading end. */
 struct highway_consumer {
 	struct highway_ring_mem mem;
 	uint64_t tail;		/**< next index to read; may be ahead of what is published */
-	uint64_t head_seen;	/**< the producer's index when last looked at */
+	uint64_t head_seen;	/**< the shared head when last looked at */
+	uint32_t looks;		/**< in vain, since that */
 	bool broken;
 };
 
@@ -66,19 +81,76 @@ highway_ring_place(struct highway_ring_mem *mem, void *base, uint32_t ring_size,
 	mem->desc = RTE_PTR_ADD(base, HIGHWAY_RING_DESC_OFFSET);
 	mem->data = RTE_PTR_ADD(mem->desc, (size_t)ring_size * sizeof(struct highway_desc));
 	mem->mask = ring_size - 1;
+	mem->shift = (uint32_t)__builtin_ctz(ring_size);
 	mem->data_len = ring_data;
+}
+
+/** What tells that the descriptor in a slot is the one with this index. Never 0. */
+static inline uint8_t
+highway_stamp(const struct highway_ring_mem *mem, uint64_t index)
+{
+	return (uint8_t)(index >> mem->shift) | HIGHWAY_STAMPED;
+}
+
+static inline struct highway_desc
+highway_desc_of(uint64_t word)
+{
+	union {
+		uint64_t word;
+		struct highway_desc desc;
+	} u = { .word = word };
+
+	return u.desc;
+}
+
+/* In registers: stores of single fields that are read back as a word would stall. */
+static inline uint64_t
+highway_desc_word(uint32_t offset, uint32_t length, enum highway_desc_kind kind, uint8_t stamp)
+{
+	return offset | (uint64_t)length << 32 | (uint64_t)kind << 48 | (uint64_t)stamp << 56;
 }
 
 static inline struct highway_desc
 highway_desc_read(const struct highway_ring_mem *mem, uint64_t index)
 {
-	union {
-		uint64_t word;
-		struct highway_desc desc;
-	} u;
+	/* Pairs with highway_producer_publish(): a stamp that is there vouches for the frame. */
+	return highway_desc_of(__atomic_load_n(&mem->desc[index & mem->mask], __ATOMIC_ACQUIRE));
+}
 
-	u.word = __atomic_load_n(&mem->desc[index & mem->mask], __ATOMIC_RELAXED);
-	return u.desc;
+/**
+ * How far a ring is published. A producer that was killed may have stamped more than the shared
+ * head says.
+ */
+static inline uint64_t
+highway_ring_published(const struct highway_ring_mem *mem)
+{
+	uint64_t index = __atomic_load_n(&mem->ctl->head, __ATOMIC_ACQUIRE);
+	uint32_t i;
+
+	for (i = 0; i < HIGHWAY_BATCH; i++, index++) {
+		if (highway_desc_read(mem, index).stamp != highway_stamp(mem, index))
+			break;
+	}
+	return index;
+}
+
+/** Nobody is to read this descriptor any more. */
+static inline void
+highway_ring_clear(const struct highway_ring_mem *mem, uint64_t index)
+{
+	__atomic_store_n(&mem->desc[index & mem->mask], 0, __ATOMIC_RELEASE);
+}
+
+/** Take stamps away that a killed producer has left from here on. */
+static inline void
+highway_ring_unstamp(const struct highway_ring_mem *mem, uint64_t index)
+{
+	uint32_t i;
+
+	for (i = 0; i < HIGHWAY_BATCH; i++, index++) {
+		if (highway_desc_read(mem, index).stamp == highway_stamp(mem, index))
+			highway_ring_clear(mem, index);
+	}
 }
 
 static inline bool
@@ -94,6 +166,7 @@ static inline void
 highway_producer_break(struct highway_producer *p)
 {
 	p->broken = true;
+	p->published = p->head;
 	p->tail_seen = p->head - p->mem.mask - 1;
 	p->data_head = 0;
 	p->data_tail = 0;
@@ -109,7 +182,7 @@ highway_producer_refresh(struct highway_producer *p)
 
 	if (tail == p->tail_seen || unlikely(p->broken))
 		return;
-	if (unlikely(tail < p->tail_seen || tail > p->head)) {
+	if (unlikely(tail < p->tail_seen || tail > p->published)) {
 		highway_producer_break(p);
 		return;
 	}
@@ -119,7 +192,8 @@ highway_producer_refresh(struct highway_producer *p)
 		p->data_tail = 0;
 		return;
 	}
-	oldest = highway_desc_read(&p->mem, tail);
+	oldest = tail == p->published ? highway_desc_of(p->batch[0]) :
+					highway_desc_read(&p->mem, tail);
 	if (unlikely(oldest.offset >= p->mem.data_len ||
 		     (oldest.offset & (HIGHWAY_GRANULE - 1)) != 0)) {
 		highway_producer_break(p);
@@ -135,7 +209,10 @@ highway_producer_attach(struct highway_producer *p)
 	struct highway_desc last;
 
 	p->broken = false;
-	p->head = __atomic_load_n(&p->mem.ctl->head, __ATOMIC_ACQUIRE);
+	p->head = highway_ring_published(&p->mem);
+	p->published = p->head;
+	highway_ring_unstamp(&p->mem, p->head);
+	__atomic_store_n(&p->mem.ctl->head, p->head, __ATOMIC_RELEASE);
 	p->tail_seen = __atomic_load_n(&p->mem.ctl->tail, __ATOMIC_ACQUIRE);
 	p->data_head = 0;
 	p->data_tail = 0;
@@ -155,6 +232,21 @@ highway_producer_attach(struct highway_producer *p)
 	}
 	p->data_head = RTE_MIN(last.offset + highway_granules(last.length), p->mem.data_len);
 	return 0;
+}
+
+/** What `head` cannot pass without a look at the consumer. */
+static inline uint64_t
+highway_producer_limit(const struct highway_producer *p)
+{
+	return p->tail_seen + p->mem.mask + 1;
+}
+
+/** Up to where data may be written from `data_head` on, without wrapping around. */
+static inline uint32_t
+highway_producer_end(const struct highway_producer *p)
+{
+	/* Full and empty must not look alike. */
+	return p->data_head >= p->data_tail ? p->mem.data_len : p->data_tail - 1;
 }
 
 /** Place for a frame as far as is known without a look at the consumer; NULL if there is none. */
@@ -196,22 +288,36 @@ highway_producer_reserve(struct highway_producer *p, uint32_t length)
 	return highway_producer_fit(p, length);
 }
 
-/** Take the place that the last reserve gave. */
+/** Let the consumer see everything that was committed. */
+static inline void
+highway_producer_publish(struct highway_producer *p)
+{
+	uint32_t n = (uint32_t)(p->head - p->published), i;
+
+	if (n == 0)
+		return;
+	for (i = n - 1; i > 0; i--)
+		__atomic_store_n(&p->mem.desc[(p->published + i) & p->mem.mask], p->batch[i],
+				 __ATOMIC_RELAXED);
+	/* Pairs with highway_desc_read(): all of the batch is there when its first stamp is. */
+	__atomic_store_n(&p->mem.desc[p->published & p->mem.mask], p->batch[0], __ATOMIC_RELEASE);
+	p->published = p->head;
+	/* Pairs with highway_consumer_look(). */
+	__atomic_store_n(&p->mem.ctl->head, p->head, __ATOMIC_RELEASE);
+}
+
+/**
+ * Take the place that the last reserve gave. What was committed before may be published, to make
+ * room.
+ */
 static inline void
 highway_producer_commit(struct highway_producer *p, uint32_t length, enum highway_desc_kind kind)
 {
-	union {
-		uint64_t word;
-		struct highway_desc desc;
-	} u = {
-		.desc = {
-			.offset = p->data_head,
-			.length = (uint16_t)length,
-			.kind = (uint8_t)kind,
-		},
-	};
+	uint64_t word = highway_desc_word(p->data_head, length, kind, highway_stamp(&p->mem, p->head));
 
-	__atomic_store_n(&p->mem.desc[p->head & p->mem.mask], u.word, __ATOMIC_RELAXED);
+	if (unlikely(p->head - p->published == HIGHWAY_BATCH))
+		highway_producer_publish(p);
+	p->batch[p->head - p->published] = word;
 	p->data_head += highway_granules(length);
 	p->head++;
 	/* The lines that are written soon lie in the consumer's cache. Stores leave the store
@@ -220,14 +326,6 @@ highway_producer_commit(struct highway_producer *p, uint32_t length, enum highwa
 	__builtin_prefetch(p->mem.data + p->data_head + HIGHWAY_WRITE_AHEAD, 1);
 	if ((p->head & (RTE_CACHE_LINE_SIZE / sizeof(struct highway_desc) - 1)) == 0)
 		__builtin_prefetch(&p->mem.desc[(p->head + HIGHWAY_DESC_AHEAD) & p->mem.mask], 1);
-}
-
-/** Let the consumer see everything that was committed. */
-static inline void
-highway_producer_publish(struct highway_producer *p)
-{
-	/* Pairs with highway_consumer_available(). */
-	__atomic_store_n(&p->mem.ctl->head, p->head, __ATOMIC_RELEASE);
 }
 
 /** Reserve, fill and commit a marker; false if the ring is full. */
@@ -251,28 +349,54 @@ static inline int
 highway_consumer_attach(struct highway_consumer *c)
 {
 	c->broken = false;
-	c->head_seen = __atomic_load_n(&c->mem.ctl->head, __ATOMIC_ACQUIRE);
+	c->looks = 0;
+	c->head_seen = highway_ring_published(&c->mem);
 	c->tail = __atomic_load_n(&c->mem.ctl->tail, __ATOMIC_ACQUIRE);
 	if (c->head_seen - c->tail > (uint64_t)c->mem.mask + 1)
 		return -EBADMSG;
 	return 0;
 }
 
-/** How many descriptors may be read now. */
-static inline uint64_t
-highway_consumer_available(struct highway_consumer *c)
+/** Look at the shared head: for producers that write no stamps. */
+static inline void
+highway_consumer_look(struct highway_consumer *c)
 {
-	if (c->head_seen == c->tail) {
-		/* Pairs with highway_producer_publish(). */
-		uint64_t head = __atomic_load_n(&c->mem.ctl->head, __ATOMIC_ACQUIRE);
+	/* Pairs with highway_producer_publish(). */
+	uint64_t head = __atomic_load_n(&c->mem.ctl->head, __ATOMIC_ACQUIRE);
 
-		if (unlikely(head - c->tail > (uint64_t)c->mem.mask + 1)) {
-			c->broken = true;
-			return 0;
-		}
-		c->head_seen = head;
+	c->looks = 0;
+	/* It follows the stamps, if there are any. */
+	if (c->tail - head <= HIGHWAY_BATCH)
+		return;
+	if (unlikely(head - c->tail > (uint64_t)c->mem.mask + 1)) {
+		c->broken = true;
+		return;
 	}
-	return c->head_seen - c->tail;
+	c->head_seen = head;
+}
+
+/** Is the descriptor `ahead` of the next one published? Then read it. */
+static inline bool
+highway_consumer_peek(const struct highway_consumer *c, uint32_t ahead, struct highway_desc *desc)
+{
+	uint64_t index = c->tail + ahead;
+
+	*desc = highway_desc_read(&c->mem, index);
+	return desc->stamp == highway_stamp(&c->mem, index) || index < c->head_seen;
+}
+
+/** Is there something to read? */
+static inline bool
+highway_consumer_ready(struct highway_consumer *c)
+{
+	struct highway_desc desc;
+
+	if (highway_consumer_peek(c, 0, &desc))
+		return true;
+	if (likely(++c->looks < HIGHWAY_LOOKS))
+		return false;
+	highway_consumer_look(c);
+	return !c->broken && c->tail < c->head_seen;
 }
 
 /** Give everything that was consumed back to the producer. */

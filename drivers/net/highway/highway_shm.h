@@ -37,7 +37,7 @@ enum highway_limits {
 	HIGHWAY_MAX_RING_SIZE = 32768,	/**< descriptors */
 	HIGHWAY_DEFAULT_RING_SIZE = 2048,
 	HIGHWAY_DEFAULT_RULES = 1024,
-	HIGHWAY_DATA_PER_SLOT = 400,	/**< bytes of ring data per descriptor */
+	HIGHWAY_DATA_PER_SLOT = 1024,	/**< bytes of ring data per descriptor */
 	HIGHWAY_MIN_RING_DATA = 262144,	/**< bytes; holds some 28 frames of maximum length */
 	HIGHWAY_GRANULE = 128,		/**< bytes; frames start on multiples of it in ring data */
 	HIGHWAY_RING_DESC_OFFSET = 4096, /**< bytes from a ring's start to its descriptors */
@@ -64,12 +64,21 @@ enum highway_desc_kind {
 	HIGHWAY_DESC_SYNC = 5		/**< normal ring, switch to VNF: struct highway_sync */
 };
 
+enum highway_desc_stamp {
+	HIGHWAY_STAMPED = 128
+};
+
 /** One entry of a ring; written and read as one 64-bit word. [producer] */
 struct highway_desc {
 	uint32_t offset;	/**< bytes from the start of the ring's data */
 	uint16_t length;	/**< bytes */
 	uint8_t kind;		/**< enum highway_desc_kind */
-	uint8_t flags;		/**< 0 */
+	/**
+	 * index / ring_size % 128 + HIGHWAY_STAMPED: the descriptor is published, and is the one
+	 * with this index. 0 from a producer that writes no stamps: only `head` tells of what it
+	 * has published
+	 */
+	uint8_t stamp;
 };
 
 /**
@@ -79,7 +88,8 @@ struct highway_desc {
  * cache lines are fetched in pairs.
  */
 struct highway_ring {
-	uint64_t head;		/**< descriptors published [producer] */
+	/** Descriptors published; may be some behind their stamps [producer] */
+	uint64_t head;
 	uint8_t pad0[120];
 	uint64_t tail;		/**< descriptors consumed [consumer] */
 	uint8_t pad1[120];

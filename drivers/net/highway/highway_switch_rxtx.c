@@ -235,7 +235,7 @@ drain(struct highway_switch_rxq *rxq, uint32_t queue, struct rte_mbuf **pkts, ui
 			break;
 		if (done.packets != 0 || done.too_long != 0)
 			continue;
-		if (c->broken || highway_consumer_available(c) == 0 || !take_marker(rxq, queue))
+		if (c->broken || !highway_consumer_ready(c) || !take_marker(rxq, queue))
 			break;
 	}
 	if (unlikely(c->broken) && !rxq->rings[queue].reported) {

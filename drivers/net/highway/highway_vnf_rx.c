@@ -124,7 +124,7 @@ drain_normal(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool 
 		if (done.packets == 0 && done.too_long == 0) {
 			struct highway_desc desc;
 
-			if (highway_consumer_available(ring) == 0)
+			if (!highway_consumer_ready(ring))
 				break;
 			desc = highway_desc_read(&ring->mem, ring->tail);
 			if (desc.kind == HIGHWAY_DESC_PACKET)
@@ -251,7 +251,7 @@ drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 			break;
 		if (done.packets != 0 || done.too_long != 0)
 			continue;
-		if (highway_consumer_available(ring) == 0)
+		if (!highway_consumer_ready(ring))
 			break;
 		desc = highway_desc_read(&ring->mem, ring->tail);
 		if (desc.kind == HIGHWAY_DESC_PACKET)
@@ -345,6 +345,8 @@ HIGHWAY_ISA(highway_vnf_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	uint16_t got = 0;
 	bool scatter;
 
+	if (rxq->look_tsc != 0 && rte_rdtsc() < rxq->look_tsc)
+		return 0;
 	highway_presence_enter(&rxq->presence);
 	view = __atomic_load_n(&port->view, __ATOMIC_ACQUIRE);
 	if (unlikely(view == NULL || !view->receiving))
@@ -363,6 +365,7 @@ HIGHWAY_ISA(highway_vnf_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	}
 out:
 	highway_presence_exit(&rxq->presence);
+	rxq->look_tsc = got != 0 ? 0 : rte_rdtsc() + 540;
 	if (got != 0)
 		rxq->empty_polls = 0;
 	else if (port->options.idle != HIGHWAY_IDLE_POLL)

@@ -19,6 +19,7 @@
 #include "highway_copy.h"
 #include "highway_lookup.h"
 #include "highway_presence.h"
+#include "highway_put.h"
 #include "highway_vnf.h"
 
 /** What is counted for one rule within a burst. */
@@ -75,6 +76,8 @@ leave_links(struct highway_vnf_txq *txq, const struct highway_view *view)
 		};
 
 		if (tl->ring.head != tl->left_at && tl->link_id != 0) {
+			/* The mark may be published before the burst ends. */
+			highway_producer_publish(&tl->ring);
 			if (mark &&
 			    !highway_producer_mark(&txq->normal, HIGHWAY_DESC_LEAVE, &marker,
 						   sizeof(marker)))
@@ -339,6 +342,33 @@ send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 	return i;
 }
 
+/* Frames at the front that all go by the only rule there is; the others need a closer look. */
+static uint16_t
+send_alone(struct highway_vnf_txq *txq, const struct highway_view *view, struct rte_mbuf **pkts,
+	   uint16_t n)
+{
+	const struct highway_classifier *classifier = &view->classifier;
+	const struct highway_class_rule *rule = classifier->alone;
+	struct highway_tx_link *tl = &txq->links[rule->link];
+	struct tally tally = { .rule = rule };
+	uint16_t run;
+
+	if (unlikely(__atomic_load_n(&rule->shared->live, __ATOMIC_RELAXED) != rule->generation ||
+		     !view->links[rule->link].usable || tl->entered < rule->born))
+		return 0;
+	n = RTE_MIN(n, HIGHWAY_BURST);
+	for (run = 0; run < n; run++) {
+		if (unlikely(!highway_frame_ok(pkts[run]) || pkts[run]->pkt_len > rule->max_frame ||
+			     !highway_alone_match(classifier, pkts[run])))
+			break;
+	}
+	tally.packets = HIGHWAY_ISA(highway_put)(&tl->ring, pkts, run, &tally.bytes);
+	highway_producer_publish(&tl->ring);
+	run = (uint16_t)tally.packets;
+	tally_flush(txq, &tally);
+	return run;
+}
+
 /* The gate has changed since the view was made. */
 static __rte_noinline uint16_t
 send_changed(struct highway_vnf_txq *txq, const struct highway_view *view, struct rte_mbuf **pkts,
@@ -347,17 +377,44 @@ send_changed(struct highway_vnf_txq *txq, const struct highway_view *view, struc
 	return send_classified(txq, view, pkts, n, true);
 }
 
+static inline uint16_t
+send_unchanged(struct highway_vnf_txq *txq, const struct highway_view *view,
+	       struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t sent = 0;
+
+	if (likely(view->classifier.alone != NULL))
+		sent = send_alone(txq, view, pkts, n);
+	if (unlikely(sent < n))
+		sent += send_classified(txq, view, pkts + sent, n - sent, false);
+	return sent;
+}
+
 static uint16_t
 send_normal(struct highway_vnf_txq *txq, const struct highway_view *view, struct rte_mbuf **pkts,
 	    uint16_t n)
 {
-	uint16_t i;
+	uint16_t i, run, done;
 
 	for (i = 0; i < n; i++) {
-		if (unlikely(!highway_frame_ok(pkts[i])))
+		/* What needs a mark in front of it, or nobody reads, one by one. */
+		if (unlikely(!highway_frame_ok(pkts[i]))) {
 			txq->errors++;
-		else if (unlikely(!put_normal(txq, view, pkts[i])))
-			break;
+			continue;
+		}
+		if (unlikely(!view->switch_here || txq->leave_mask != 0)) {
+			if (!put_normal(txq, view, pkts[i]))
+				break;
+			continue;
+		}
+		for (run = 1; i + run < n && highway_frame_ok(pkts[i + run]); run++)
+			;
+		done = HIGHWAY_ISA(highway_put)(&txq->normal, pkts + i, run,
+						&txq->stats.tx_normal_bytes);
+		txq->stats.tx_normal_packets += done;
+		if (done < run)
+			return i + done;
+		i += run - 1;
 	}
 	return i;
 }
@@ -392,10 +449,10 @@ HIGHWAY_ISA(highway_vnf_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 		give_up_all(txq);
 	if (!bypass || view->classifier.n_rules == 0)
 		sent = send_normal(txq, view, pkts, n);
-	else if (likely(!changed))
-		sent = send_classified(txq, view, pkts, n, false);
-	else
+	else if (unlikely(changed))
 		sent = send_changed(txq, view, pkts, n);
+	else
+		sent = send_unchanged(txq, view, pkts, n);
 	highway_producer_publish(&txq->normal);
 	if (unlikely(sent < n))
 		txq->stats.tx_full += (uint64_t)(n - sent);

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the ovs-highway authors
+ */
+
+/**
+ * @file
+ * Frames are written through the cache, or past it. Past it is slower for a receiver whose core is
+ * near, and several times faster for one that is far, where each line that is written must first be
+ * fetched from the other core's cache. Which of the two it is changes while a VM runs, so a ring
+ * times some of its bursts (docs/performance.md, "Near and far").
+ */
+
+#include <immintrin.h>
+
+#include <rte_cycles.h>
+
+#include "highway_put.h"
+
+#define TIMED_EVERY 16		/* bursts, while the receiver is near */
+#define TIMED_EVERY_FAR 256	/* bursts, while it is far: that one is written through the cache */
+#define TIMED_FRAMES 16		/* the least that says something */
+#define STREAM_FRAMES 8		/* fewer are written through the cache: a fence costs as much */
+#define IN_A_ROW 4		/* timed bursts that agree before the ring believes them */
+#define FAR_FRAME_NS UINT64_C(25) 	/* a receiver is far if a burst takes so long for each frame ... */
+#define FAR_LINE_NS 6		/* ... and each of its lines */
+
+/* ----------------------------------------------------------------------------------- copying --- */
+
+static inline void
+stream_line(uint8_t *to, const uint8_t *from)
+{
+#ifdef __AVX__
+	__m256i *line = (__m256i *)to;
+
+	_mm256_stream_si256(line, _mm256_loadu_si256((const __m256i *)from));
+	_mm256_stream_si256(line + 1, _mm256_loadu_si256((const __m256i *)from + 1));
+#else
+	__m128i *line = (__m128i *)to;
+	unsigned int i;
+
+	for (i = 0; i < RTE_CACHE_LINE_SIZE / sizeof(*line); i++)
+		_mm_stream_si128(line + i, _mm_loadu_si128((const __m128i *)from + i));
+#endif
+}
+
+/* Whole lines only: a part of one would be merged in memory. Behind the frame follow zeros. */
+static inline void
+stream(uint8_t *to, const struct rte_mbuf *mbuf)
+{
+	const uint8_t *from = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	uint8_t last[RTE_CACHE_LINE_SIZE] __rte_cache_aligned = { 0 };
+	uint32_t left = mbuf->data_len;
+
+	for (; left >= RTE_CACHE_LINE_SIZE; left -= RTE_CACHE_LINE_SIZE) {
+		stream_line(to, from);
+		to += RTE_CACHE_LINE_SIZE;
+		from += RTE_CACHE_LINE_SIZE;
+	}
+	if (left != 0) {
+		rte_memcpy(last, from, left);
+		stream_line(to, last);
+	}
+}
+
+/* Nothing behind the frame is read: it may be somebody else's. */
+static inline void
+copy(uint8_t *to, const struct rte_mbuf *mbuf)
+{
+#ifdef __AVX__
+	const uint8_t *from = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	uint32_t length = mbuf->data_len;
+
+	if (likely(mbuf->nb_segs == 1 && length - 32 <= 32)) {
+		__m256i first = _mm256_loadu_si256((const __m256i *)from);
+		__m256i last = _mm256_loadu_si256((const __m256i *)(from + length - 32));
+
+		_mm256_storeu_si256((__m256i *)to, first);
+		_mm256_storeu_si256((__m256i *)(to + length - 32), last);
+		return;
+	}
+#endif
+	highway_copy_out(to, mbuf);
+}
+
+/* The lines that are written soon lie in the receiver's cache. Stores leave the store buffer in
+ * order, so without this each would wait for its line alone. A prefetch never faults.
+ */
+static inline void
+fetch_ahead(const uint8_t *at, uint32_t length)
+{
+	uint32_t i;
+
+	for (i = 0; i < length; i += RTE_CACHE_LINE_SIZE)
+		__builtin_prefetch(at + HIGHWAY_WRITE_AHEAD + i, 1);
+}
+
+/* -------------------------------------------------------------------------------------- ring --- */
+
+static __rte_always_inline uint16_t
+put(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, uint64_t *bytes,
+    const bool past_cache)
+{
+	const struct highway_ring_mem mem = ring->mem;
+	uint64_t head = ring->head, limit = highway_producer_limit(ring), sum = 0;
+	uint32_t at = ring->data_head, end = highway_producer_end(ring);
+	uint16_t i;
+
+	for (i = 0; i < n; i++) {
+		const struct rte_mbuf *mbuf = pkts[i];
+		uint32_t length = mbuf->pkt_len, need = highway_granules(length);
+
+		if (unlikely(head == limit || end - at < need ||
+			     head - ring->published == HIGHWAY_BATCH)) {
+			ring->head = head;
+			ring->data_head = at;
+			if (past_cache)
+				_mm_sfence();
+			if (head - ring->published == HIGHWAY_BATCH)
+				highway_producer_publish(ring);
+			if (highway_producer_reserve(ring, length) == NULL)
+				break;
+			limit = highway_producer_limit(ring);
+			at = ring->data_head;
+			end = highway_producer_end(ring);
+		}
+		if (past_cache && likely(mbuf->nb_segs == 1))
+			stream(mem.data + at, mbuf);
+		else
+			copy(mem.data + at, mbuf);
+		if (!past_cache)
+			fetch_ahead(mem.data + at, length);
+		ring->batch[head - ring->published] =
+			highway_desc_word(at, length, HIGHWAY_DESC_PACKET,
+					  highway_stamp(&mem, head));
+		head++;
+		at += need;
+		sum += length;
+	}
+	ring->head = head;
+	ring->data_head = at;
+	if (past_cache)
+		_mm_sfence();
+	*bytes += sum;
+	return i;
+}
+
+/* What a timed burst through the cache says of the receiver. */
+static void
+judge(struct highway_producer *ring, uint64_t cycles, uint16_t n, uint64_t bytes)
+{
+	uint64_t lines = bytes / RTE_CACHE_LINE_SIZE;
+	uint64_t ns = n * FAR_FRAME_NS + lines * FAR_LINE_NS;
+	bool far = cycles > ns * (rte_get_tsc_hz() / 1000000) / 1000;
+
+	ring->in_a_row = far == ring->far ? 0 : ring->in_a_row + 1;
+	if (ring->in_a_row >= IN_A_ROW) {
+		ring->far = far;
+		ring->in_a_row = 0;
+	}
+}
+
+uint16_t
+HIGHWAY_ISA(highway_put)(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n,
+			 uint64_t *bytes)
+{
+	uint64_t before = *bytes, tsc;
+	uint16_t done;
+
+	if (n < STREAM_FRAMES)
+		return put(ring, pkts, n, bytes, false);
+	ring->untimed++;
+	if (n < TIMED_FRAMES ||
+	    ring->untimed < (ring->far ? TIMED_EVERY_FAR : TIMED_EVERY)) {
+		if (ring->far)
+			return put(ring, pkts, n, bytes, true);
+		return put(ring, pkts, n, bytes, false);
+	}
+	ring->untimed = 0;
+	tsc = rte_rdtsc();
+	done = put(ring, pkts, n, bytes, false);
+	if (done == n)
+		judge(ring, rte_rdtsc() - tsc, n, *bytes - before);
+	return done;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the ovs-highway authors
+ */
+
+/**
+ * @file
+ * Several frames at once into a ring.
+ */
+
+#ifndef HIGHWAY_PUT_H
+#define HIGHWAY_PUT_H
+
+#include "highway_copy.h"
+
+/**
+ * Copy frames into a ring, as many as there is room for. The caller publishes.
+ *
+ * @param pkts frames for which highway_frame_ok() holds
+ * @param bytes their sum is added to it
+ * @return how many
+ */
+uint16_t HIGHWAY_ISA(highway_put)(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n,
+				  uint64_t *bytes);
+
+#endif /* HIGHWAY_PUT_H */
