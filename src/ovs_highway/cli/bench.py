@@ -17,7 +17,7 @@ from ovs_highway.bench import switchover as changes
 from ovs_highway.bench import vm as virtual
 from ovs_highway.bench.schedule import MIN_ROUNDS
 from ovs_highway.cli.bench_files import check, json_file, keep
-from ovs_highway.cli.bench_path import cycles, queues, rules
+from ovs_highway.cli.bench_path import cycles, links, queues, rules
 from ovs_highway.cli.bench_peers import peers
 from ovs_highway.cli.table import print_table
 from ovs_highway.errors import CommandError
@@ -264,7 +264,7 @@ def _print(result: dict[str, Any]) -> None:
         click.echo(f"note: {note}")
 
 
-for command in (peers, cycles, rules, queues):
+for command in (peers, cycles, rules, links, queues):
     bench.add_command(command)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ovs_highway.bench import cycles as crossing
+from ovs_highway.bench import links as peers
 from ovs_highway.bench import queues as lanes
 from ovs_highway.bench import rules as classes
 from ovs_highway.bench.schedule import MIN_ROUNDS
@@ -62,6 +63,19 @@ def rules(path: Path | None, rounds: int, seconds: float) -> None:
     with what 'make build' builds.
     """
     _measure(classes.run, path, rounds, seconds)
+
+
+@click.command()
+@json_file
+@_rounds
+@_seconds
+def links(path: Path | None, rounds: int, seconds: float) -> None:
+    """What a packet costs at a receiver with 1 to 64 links, of which one carries all packets.
+
+    Takes a private switch, as 'highway sandbox' does, and about five minutes. Needs a source tree
+    with what 'make build' builds.
+    """
+    _measure(peers.run, path, rounds, seconds)
 
 
 @click.command()
