@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from ovs_highway.bench import machine, peers
-from ovs_highway.bench.hops import ALTERNATIVES, shares_mbufs
+from ovs_highway.bench.alternatives import ALTERNATIVES
+from ovs_highway.bench.hops import shares_mbufs
 from ovs_highway.bench.machine import Placement
 from ovs_highway.bench.peers import Attempts, Failure
 from ovs_highway.bench.sample import Sample

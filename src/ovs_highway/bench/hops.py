@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -40,8 +40,7 @@ CIRCLE_BURSTS: Final = 8
 """Bursts that are sent on each of the two ports to go round: a quarter of the ring."""
 SLEEP_US: Final = 500
 PATIENCE: Final = 15.0
-LONGEST: Final = 9216
-"""Bytes: the longest frame that is measured."""
+LONGEST: Final = 9216  # bytes of a frame
 _USUAL: Final = 2048
 _HEADROOM: Final = 128
 _ETHERNET: Final = 14
@@ -156,12 +155,12 @@ class Hops:
     def _vhostuser(self, size: int, devargs: str = "") -> Sample:
         options = [f'options:vhost-server-path="{self._socket(name)}"' for name in _A_B]
         with self._other_ports(size, "dpdkvhostuserclient", options), self._polling_switch():
-            base = "net_virtio_user{n},path={path},server=1,queues=1,queue_size={ring}"
+            rest = f"server=1,queues=1,queue_size={CIRCLE_RING}{devargs}"
             vdevs = [
-                base.format(n=n, path=self._socket(name), ring=CIRCLE_RING) + devargs
+                f"net_virtio_user{n},path={self._socket(name)},{rest}"
                 for n, name in enumerate(_A_B)
             ]
-            sample, _ = self._circle(size, vdevs)
+            sample, _ = self._circle(size, vdevs, ready=self._links_up)
             return sample
 
     def ovs_memif(self, size: int) -> Sample:
@@ -261,6 +260,11 @@ class Hops:
         self.sandbox.ofctl("add-flow", BRIDGE, "in_port=1,actions=output:2")
         self.sandbox.ofctl("add-flow", BRIDGE, "in_port=2,actions=output:1")
 
+    def _links_up(self) -> bool:
+        """Tell whether the switch sees its links up: what it is to send before, vhost drops."""
+        get = [word for name in _A_B for word in ("--", "get", "Interface", name, "link_state")]
+        return self.sandbox.vsctl(*get[1:]).split() == ["up"] * len(_A_B)
+
     def _clear(self) -> None:
         self.sandbox.ofctl("del-flows", BRIDGE)
         for name in _A_B:
@@ -335,12 +339,13 @@ class Hops:
         vdevs: Sequence[str],
         *,
         queues: int = 1,
+        ready: Callable[[], bool] = lambda: True,
         leave: Callable[[], None] = lambda: None,
     ) -> tuple[Sample, list[dict[str, int]]]:
         """Have packets go round between a VNF with two ports and the switch.
 
-        Returns the sample and the extended statistics of both ports. `leave` is called before the
-        VNF closes its ports.
+        Returns the sample and the extended statistics of both ports. Nothing is sent before the
+        switch is `ready`; `leave` is called before the VNF closes its ports.
         """
         eal = ["--single-file-segments"]
         first = self._cores.first
@@ -348,6 +353,7 @@ class Hops:
             try:
                 for port in (0, 1):
                     vnf.wait_link_up(port)
+                _await(ready, f"the switch's links are not up; see {vnf.log}")
                 vnf.start(tx_first=CIRCLE_BURSTS)
                 for port in (0, 1):
                     _await(
@@ -409,57 +415,6 @@ class Hops:
     def _links(self) -> str:
         lines = highway(self.sandbox, "links", "--interval", "0").splitlines()
         return " | ".join(" ".join(line.split()) for line in lines)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alternative:
-    """A way to be measured; `circle` if it goes through the switch and back."""
-
-    what: str
-    measure: Callable[[Hops, int], Sample]
-    circle: bool = False
-
-
-ALTERNATIVES: Final = {
-    "bypass": Alternative(
-        what="one sender core to one receiver core, over the bypass", measure=Hops.bypass
-    ),
-    "memif": Alternative(what="the same two programs over net_memif", measure=Hops.memif),
-    "memif_zc_tx": Alternative(
-        what="the same, zero-copy=yes at the sender: one copy, by the receiver",
-        measure=Hops.memif_zc_tx,
-    ),
-    "memif_zc_rx": Alternative(
-        what="the same, zero-copy=yes at the receiver: one copy, by the sender",
-        measure=Hops.memif_zc_rx,
-    ),
-    "normal": Alternative(
-        what="through the switch and back, over the normal channel",
-        measure=Hops.normal,
-        circle=True,
-    ),
-    "vhostuser": Alternative(
-        what="the same over dpdkvhostuserclient and net_virtio_user",
-        measure=Hops.vhostuser,
-        circle=True,
-    ),
-    "vhostuser_packed": Alternative(
-        what="the same with packed virtqueues", measure=Hops.vhostuser_packed, circle=True
-    ),
-    "ovs_memif": Alternative(
-        what="the same over net_memif, two queues at each side",
-        measure=Hops.ovs_memif,
-        circle=True,
-    ),
-    "limit_bare": Alternative(
-        what="the same bytes between the same cores, by a bare loop", measure=Hops.limit_bare
-    ),
-    "limit_mbufs": Alternative(
-        what="the same loop with allocation and free of mbufs", measure=Hops.limit_mbufs
-    ),
-    "null_tx": Alternative(what="the sender alone, on net_null", measure=Hops.null_tx),
-    "null_rx": Alternative(what="the receiver alone, on net_null", measure=Hops.null_rx),
-}
 
 
 def _room(size: int) -> int:

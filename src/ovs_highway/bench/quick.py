@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ovs_highway.bench import machine, sample, stats
+from ovs_highway.bench.alternatives import ALTERNATIVES
 from ovs_highway.bench.hops import (
-    ALTERNATIVES,
     BURST,
     CIRCLE_BURSTS,
     CIRCLE_RING,

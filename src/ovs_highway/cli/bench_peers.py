@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ovs_highway.bench import peers as suite
-from ovs_highway.bench.hops import ALTERNATIVES, LONGEST
+from ovs_highway.bench.alternatives import ALTERNATIVES
+from ovs_highway.bench.hops import LONGEST
 from ovs_highway.bench.sample import Sample
 from ovs_highway.bench.schedule import MIN_ROUNDS
 from ovs_highway.cli.bench_files import check, json_file, keep
