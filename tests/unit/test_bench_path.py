@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,6 +88,28 @@ def test_waiting_and_interruptions_are_no_cost_of_a_packet() -> None:
     assert found.measured.rx.found.burst == 32
     assert found.measured.rx.empty.per_call == 20
     assert found.measured.rx.empty.per_packet == 0
+
+
+def test_the_cores_distance_is_the_shortest_that_is_not_rare() -> None:
+    """A moment as threads of one core is no measure for the rest, and neither is it one of them."""
+    assert path.nearest([]) is None
+    assert path.nearest([300.0]) == 300
+    trips = [26.0, *[62.0] * 5, 66.0, *[300.0] * 12]
+    assert path.nearest(trips) == 62
+    assert path.usual(trips, 66)
+    assert not path.usual(trips, 26)
+    assert not path.usual(trips, 300)
+    assert path.usual([], 300)
+
+
+def test_a_sample_is_judged_by_its_circumstances() -> None:
+    """What it says does not matter."""
+    sound = [sample(50, 30), sample(500, 300)]
+    assert path.flaw(sound[1], sound) == ""
+    far = replace(sound[0], measured=replace(sound[0].measured, round_trip_ns=300.0))
+    assert "300 ns from each other instead of 60" in path.flaw(far, [*sound, far])
+    kept_waiting = replace(sound[0], disturbance=0.3)
+    assert "waiting for 30%" in path.flaw(kept_waiting, sound)
 
 
 def test_cycles_are_medians_of_both_sides_together() -> None:
