@@ -102,9 +102,13 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """What the machine itself can do; see `limit.h`."""
+    """What the machine itself can do; see `limit.h`.
+
+    `ahead` is how many slots ahead the sender fetched what it was to write: the better of two ways.
+    """
 
     tsc_hz: int
+    ahead: int
     sent: int
     received: int
     isa: str

@@ -7,10 +7,6 @@
 
 #include "limit.h"
 
-#ifndef AHEAD
-#define AHEAD 16
-#endif
-
 static inline uint8_t *
 slot(const struct limit_side *side, uint64_t index)
 {
@@ -56,7 +52,8 @@ LIMIT_ISA(limit_send)(void *opaque)
 				side->buffers + i * side->stride;
 
 			/* The line lies in the receiver's cache. */
-			__builtin_prefetch(slot(side, head + i + AHEAD), 1);
+			if (side->ahead != 0)
+				__builtin_prefetch(slot(side, head + i + side->ahead), 1);
 			rte_memcpy(slot(side, head + i), from, side->size);
 		}
 		head += BURST;
