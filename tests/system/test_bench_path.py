@@ -55,7 +55,7 @@ def test_what_is_sent_arrives_and_is_counted(bench: Path) -> None:
         nobody = gauge.run(to=NOWHERE, seconds=SECONDS)
         assert nobody.received == 0
         assert nobody.mpps == 0
-        for words in ("size=32", "port=2", "queues=3", "pace=1", "to"):
+        for words in ("size=32", "size=1515", "port=2", "queues=3", "pace=1", "to"):
             with pytest.raises(SandboxError, match="refuses"):
                 gauge.command(f"run {words}")
 
@@ -65,7 +65,7 @@ def test_the_bare_ring_loses_nothing(bench: Path) -> None:
     cores = bench.cores
     with Gauge("bare", cores=(cores.second, cores.first), env=bench.sandbox.env) as gauge:
         for mbufs in (False, True):
-            for size in (64, 65, 1500):
+            for size in (64, 65, 1500, 9000):
                 found = gauge.limit(seconds=SECONDS, size=size, mbufs=mbufs)
                 assert found.received == found.sent > 0
         assert gauge.limit(seconds=SECONDS, isa="base").isa == "base"

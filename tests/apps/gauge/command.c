@@ -35,7 +35,7 @@ read_word(struct words *words, const char *key, const char *value)
 		{ "port", &words->port, 0, n_ports - 1.0 },
 		{ "to", &words->to, -1, n_ports - 1.0 },
 		{ "seconds", &words->seconds, 0.01, 3600 },
-		{ "size", &words->size, LEAST_FRAME, MAX_FRAME },
+		{ "size", &words->size, LEAST_FRAME, MAX_BARE },
 		{ "classes", &words->classes, 1, MAX_CLASSES },
 		{ "queues", &words->queues, 1, n_queues },
 		{ "mbufs", &words->mbufs, 0, 1 },
@@ -95,6 +95,8 @@ run_command(FILE *out, char *line)
 	};
 	if (run.from >= n_ports || run.to >= (int)n_ports)
 		return "run: there is no such port";
+	if (run.size > MAX_FRAME)
+		return "run: size: give 60 to 1514";
 	return run_measure(out, &run);
 }
 

@@ -27,13 +27,17 @@
 #define MAX_PORTS 32
 #define MAX_QUEUES 16
 #define MAX_CLASSES 1024
-#define MAX_FRAME 1514
+#define MAX_FRAME 1514	/* in a run */
+#define MAX_BARE 9234	/* without a port */
 #define LEAST_FRAME 60
 
 /** Of the lcore that sends, and of the one that receives, as two processes would have them. */
 extern struct rte_mempool *tx_pool, *rx_pool;
 extern unsigned int n_ports, n_queues;
 extern uint64_t rdtsc_cycles; /**< of a pair of readings with nothing between them */
+
+/** A pool of mbufs of `room` bytes, headroom included; NULL without memory. */
+struct rte_mempool *main_pool(const char *name, uint32_t room);
 
 /* --------------------------------------------------------------------------------- windows --- */
 

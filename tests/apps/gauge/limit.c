@@ -108,12 +108,28 @@ best(FILE *out, struct limit_side *from, const struct limit_side *to, double sec
 	return NULL;
 }
 
+/* NULL: the answer is written. Frames of any size are to fit an mbuf. */
+static const char *
+with_mbufs(FILE *out, struct limit_side *from, struct limit_side *to, double seconds)
+{
+	uint32_t room = RTE_MAX(from->size, (uint32_t)RTE_MBUF_DEFAULT_DATAROOM) + RTE_PKTMBUF_HEADROOM;
+	const char *why = "limit: there is no memory for mbufs";
+
+	from->pool = main_pool("limit-tx", room);
+	to->pool = main_pool("limit-rx", room);
+	if (from->pool != NULL && to->pool != NULL)
+		why = best(out, from, to, seconds);
+	rte_mempool_free(to->pool);
+	rte_mempool_free(from->pool);
+	return why;
+}
+
 const char *
 limit_measure(FILE *out, double seconds, uint32_t size, bool mbufs, const char *isa)
 {
 	uint32_t stride = RTE_ALIGN(size, (uint32_t)RTE_CACHE_LINE_SIZE);
 	size_t buffers = (size_t)BURST * stride;
-	struct limit_side from = { .size = size, .stride = stride, .mbufs = mbufs }, to;
+	struct limit_side from = { .size = size, .stride = stride }, to;
 	const char *why = "limit: there is no memory for the ring";
 
 	variant = choose(isa);
@@ -124,7 +140,7 @@ limit_measure(FILE *out, double seconds, uint32_t size, bool mbufs, const char *
 	from.buffers = rte_zmalloc(NULL, buffers, 4096);
 	to.buffers = rte_zmalloc(NULL, buffers, 4096);
 	if (from.ring != NULL && from.buffers != NULL && to.buffers != NULL)
-		why = best(out, &from, &to, seconds);
+		why = mbufs ? with_mbufs(out, &from, &to, seconds) : best(out, &from, &to, seconds);
 	rte_free(to.buffers);
 	rte_free(from.buffers);
 	rte_free(from.ring);

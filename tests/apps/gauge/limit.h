@@ -37,7 +37,7 @@ struct limit_side {
 	struct limit_ring *ring;
 	uint32_t size, stride;	/**< bytes of a packet, and from slot to slot */
 	uint32_t ahead;		/**< slots: how far ahead a sender fetches what it will write */
-	bool mbufs;
+	struct rte_mempool *pool; /**< NULL: without mbufs */
 	uint8_t *buffers;	/**< BURST of them, `stride` apart; without mbufs */
 	uint64_t packets;	/**< within the window */
 	uint64_t all;		/**< from the very start */

@@ -45,10 +45,10 @@ LIMIT_ISA(limit_send)(void *opaque)
 			if (!go_on(side, PHASE_SENT))
 				goto out;
 		}
-		if (side->mbufs && rte_pktmbuf_alloc_bulk(tx_pool, pkts, BURST) != 0)
+		if (side->pool != NULL && rte_pktmbuf_alloc_bulk(side->pool, pkts, BURST) != 0)
 			break;
 		for (i = 0; i < BURST; i++) {
-			const void *from = side->mbufs ? rte_pktmbuf_mtod(pkts[i], void *) :
+			const void *from = side->pool != NULL ? rte_pktmbuf_mtod(pkts[i], void *) :
 				side->buffers + i * side->stride;
 
 			/* The line lies in the receiver's cache. */
@@ -59,7 +59,7 @@ LIMIT_ISA(limit_send)(void *opaque)
 		head += BURST;
 		/* Pairs with limit_receive(). */
 		__atomic_store_n(&ring->head, head, __ATOMIC_RELEASE);
-		if (side->mbufs)
+		if (side->pool != NULL)
 			rte_pktmbuf_free_bulk(pkts, BURST);
 		side->packets += BURST;
 		side->all += BURST;
@@ -91,10 +91,10 @@ LIMIT_ISA(limit_receive)(void *opaque)
 		}
 		for (i = 0; i < BURST; i++)
 			rte_prefetch0(slot(side, tail + i));
-		if (side->mbufs && rte_pktmbuf_alloc_bulk(rx_pool, pkts, BURST) != 0)
+		if (side->pool != NULL && rte_pktmbuf_alloc_bulk(side->pool, pkts, BURST) != 0)
 			break;
 		for (i = 0; i < BURST; i++) {
-			void *to = side->mbufs ? rte_pktmbuf_mtod(pkts[i], void *) :
+			void *to = side->pool != NULL ? rte_pktmbuf_mtod(pkts[i], void *) :
 				side->buffers + i * side->stride;
 
 			rte_memcpy(to, slot(side, tail + i), side->size);
@@ -102,7 +102,7 @@ LIMIT_ISA(limit_receive)(void *opaque)
 		tail += BURST;
 		/* Pairs with limit_send(). */
 		__atomic_store_n(&ring->tail, tail, __ATOMIC_RELEASE);
-		if (side->mbufs)
+		if (side->pool != NULL)
 			rte_pktmbuf_free_bulk(pkts, BURST);
 		side->packets += side->window.end == 0 ? BURST : 0;
 		side->all += BURST;

@@ -18,7 +18,7 @@
 #include "gauge.h"
 
 #define DESCRIPTORS 1024
-#define MBUFS 8191
+#define MBUFS 4095
 #define CACHE 256
 #define PAIRS 100000
 #define SERIES 20
@@ -47,11 +47,10 @@ measure_rdtsc(void)
 	return least;
 }
 
-static struct rte_mempool *
-make_pool(const char *name)
+struct rte_mempool *
+main_pool(const char *name, uint32_t room)
 {
-	return rte_pktmbuf_pool_create(name, MBUFS, CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
-				       SOCKET_ID_ANY);
+	return rte_pktmbuf_pool_create(name, MBUFS, CACHE, 0, (uint16_t)room, SOCKET_ID_ANY);
 }
 
 static int
@@ -115,8 +114,8 @@ main(int argc, char **argv)
 		fprintf(stderr, "usage: gauge EAL... -- [--queues N]\n");
 		return 2;
 	}
-	tx_pool = make_pool("gauge-tx");
-	rx_pool = make_pool("gauge-rx");
+	tx_pool = main_pool("gauge-tx", RTE_MBUF_DEFAULT_BUF_SIZE);
+	rx_pool = main_pool("gauge-rx", RTE_MBUF_DEFAULT_BUF_SIZE);
 	if (tx_pool == NULL || rx_pool == NULL || rte_lcore_count() != 3) {
 		fprintf(stderr, "gauge: %s\n", tx_pool == NULL || rx_pool == NULL ?
 			"no memory for mbufs" : "give two worker lcores: --lcores 0@0,1@0,2@1");
