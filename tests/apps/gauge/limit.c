@@ -112,7 +112,8 @@ best(FILE *out, struct limit_side *from, const struct limit_side *to, double sec
 static const char *
 with_mbufs(FILE *out, struct limit_side *from, struct limit_side *to, double seconds)
 {
-	uint32_t room = RTE_MAX(from->size, (uint32_t)RTE_MBUF_DEFAULT_DATAROOM) + RTE_PKTMBUF_HEADROOM;
+	uint32_t data = RTE_MAX(from->size, (uint32_t)RTE_MBUF_DEFAULT_DATAROOM);
+	uint32_t room = data + RTE_PKTMBUF_HEADROOM;
 	const char *why = "limit: there is no memory for mbufs";
 
 	from->pool = main_pool("limit-tx", room);
