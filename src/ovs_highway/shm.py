@@ -67,6 +67,7 @@ MAX_LINKS: Final = constant("HIGHWAY_MAX_LINKS")
 MIN_RING_SIZE: Final = constant("HIGHWAY_MIN_RING_SIZE")
 MAX_RING_SIZE: Final = constant("HIGHWAY_MAX_RING_SIZE")
 DATA_PER_SLOT: Final = constant("HIGHWAY_DATA_PER_SLOT")
+LINK_DATA_PER_SLOT: Final = constant("HIGHWAY_LINK_DATA_PER_SLOT")
 MIN_RING_DATA: Final = constant("HIGHWAY_MIN_RING_DATA")
 RING_DESC_OFFSET: Final = constant("HIGHWAY_RING_DESC_OFFSET")
 PORT_HEADER_LEN: Final = constant("HIGHWAY_PORT_HEADER_LEN")
@@ -169,9 +170,9 @@ class RingGeometry:
     data: int
 
     @classmethod
-    def of(cls, size: int) -> RingGeometry:
-        """Return the default geometry of rings of `size` descriptors."""
-        return cls(size=size, data=max(MIN_RING_DATA, round_up(size * DATA_PER_SLOT, PAGE)))
+    def of(cls, size: int, per_slot: int = LINK_DATA_PER_SLOT) -> RingGeometry:
+        """Return the default geometry of rings of `size` descriptors, by default a link's."""
+        return cls(size=size, data=max(MIN_RING_DATA, round_up(size * per_slot, PAGE)))
 
     @property
     def used(self) -> int:

@@ -23,7 +23,8 @@
 enum check_verdict {
 	CHECK_NONE = -1,	/**< no rule */
 	CHECK_CONFLICT = -2,	/**< rules that disagree */
-	CHECK_OVERRUN = -3	/**< the verdict depends on bytes behind the frame */
+	CHECK_OVERRUN = -3,	/**< the verdict depends on bytes behind the frame */
+	CHECK_WRONG_ALONE = -4	/**< highway_alone_match() disagrees */
 };
 
 static uint64_t random_state = 1;
@@ -245,7 +246,13 @@ lookup(const struct highway_classifier *classifier, const struct rte_mbuf *mbuf)
 {
 	bool conflict = false;
 	const struct highway_class_rule *rule = highway_lookup(classifier, mbuf, &conflict);
+	uint64_t w1, w2;
 
+	/* The short cut for an only rule agrees, on the frames that it is made for. */
+	if (classifier->alone != NULL &&
+	    highway_alone_match(classifier, mbuf) !=
+	    (highway_extract_plain(mbuf, &w1, &w2) && rule == classifier->alone))
+		return CHECK_WRONG_ALONE;
 	if (rule != NULL)
 		return (int)rule->slot;
 	return conflict ? CHECK_CONFLICT : CHECK_NONE;

@@ -32,6 +32,7 @@ ISAS: Final = {"base": [], "avx2": ["-mavx2", "-DHIGHWAY_WITH_AVX2"]}
 """As in the driver's meson.build."""
 
 NONE, CONFLICT = -1, -2
+_WRONG_ALONE = -4
 UNLINKED: Final = 255
 REFUSED: Final = "refused"
 
@@ -164,6 +165,7 @@ class Table:
         verdict: int = self.driver.c.check_lookup(
             self.raw, frame, size, size if first is None else first
         )
+        assert verdict != _WRONG_ALONE, "the short cut for an only rule disagrees"
         assert verdict >= CONFLICT, "the verdict depends on bytes behind the frame"
         return verdict
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -26,7 +27,7 @@ from .driver_classifier import (
     peers_of,
 )
 from .ovs_items import items_of
-from .ovs_model import FRAG_ANY, Flow, Match, doubts, extract
+from .ovs_model import FRAG_ANY, TCP, UDP, Flow, Match, doubts, extract
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,6 +149,43 @@ def test_a_frame_matches_what_ovs_would_match(driver: Driver, case: Case, seed: 
 def test_the_fast_way_matches_what_ovs_would_match(driver: Driver, case: Case, seed: int) -> None:
     fast = check_case(driver, case, Random(seed))
     assert fast or any(match.mask.dl_dst or match.mask.tcp_flags for match in case.matches)
+
+
+@pytest.mark.parametrize(
+    ("proto", "l4"),
+    [
+        (UDP, struct.pack(">HHHH", 5, 1000, 40, 0)),
+        (TCP, struct.pack(">HHIIBBHHH", 5, 1000, 0, 0, 0x50, 0x10, 0, 0, 0)),
+    ],
+)
+def test_ports_count_only_where_the_header_is_whole(driver: Driver, proto: int, l4: bytes) -> None:
+    """A rule of a port, and frames with that port but other lengths in their headers.
+
+    Verify: a frame goes by the rule just if the IP length has room for the layer-4 header, and the
+    frame for the IP length; a TCP header is as long as it says.
+    """
+    payload = l4 + bytes(40 - len(l4))
+
+    def frame(total_len: int, body: bytes = payload) -> bytes:
+        ip = struct.pack(
+            ">BBHHHBBH4s4s", 0x45, 0, total_len, 0, 0, 9, proto, 0, b"\x0a" * 4, b"\x0b" * 4
+        )
+        return b"\x02" * 12 + b"\x08\x00" + ip + body
+
+    whole = 20 + len(payload)
+    mask = Flow(dl_type=0xFFFF, vlan_tci=0xFFFF, nw_proto=0xFF, nw_frag=3, tp_dst=0xFFFF)
+    items = items_of(Match(value=extract(frame(whole), vlan_limit=1), mask=mask))
+    assert items is not None
+    rule = driver.parse(items)
+    assert rule is not None
+    with driver.table([rule], [0], 1) as table:
+        for total_len in range(whole + 3):
+            fits = 20 + len(l4) <= total_len <= whole
+            assert table.lookup(frame(total_len)) == (0 if fits else NONE), total_len
+        for words in range(16 if proto == TCP else 0):
+            body = payload[:12] + bytes([words << 4]) + payload[13:]
+            fits = 5 <= words <= len(payload) // 4
+            assert table.lookup(frame(whole, body)) == (0 if fits else NONE), words
 
 
 @pytest.mark.long

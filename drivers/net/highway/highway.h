@@ -139,6 +139,8 @@ struct highway_view {
 	uint16_t n_rxq;
 	struct highway_classifier classifier;
 	uint32_t n_slots;	/**< links[] to look at */
+	uint32_t n_links;
+	uint64_t link_mask;	/**< slots with a link */
 	struct highway_view_link links[HIGHWAY_MAX_LINKS];
 };
 
@@ -154,6 +156,7 @@ struct highway_presence {
 struct highway_vnf_txq {
 	struct highway_port *port;
 	uint16_t queue;
+	bool fast_free;			/**< RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE is on */
 	struct highway_presence presence;
 	struct highway_producer normal;
 	uint64_t view_version;		/**< of the last burst */
@@ -179,7 +182,12 @@ struct highway_vnf_rxq {
 	uint32_t turn;			/**< odd: links first; half: where their round begins */
 	uint32_t round;			/**< where the round over a link's rings begins */
 	uint32_t empty_polls;
-	uint64_t look_tsc;
+	uint64_t look_tsc;		/**< nothing is looked at before, 0 = at once */
+	uint32_t busy_looks;		/**< pauses that are left of the last full burst */
+	uint32_t cursor;		/**< cold link to begin with */
+	uint32_t bursts;		/**< since links were last found to be cold */
+	uint64_t warm;			/**< links that frames came over lately */
+	uint64_t used;			/**< ... since then */
 	/* A Leave that holds the normal ring until the bypass ring is empty up to `until`. */
 	struct {
 		uint64_t link_id;	/**< 0 = none */

@@ -106,6 +106,28 @@ begin_group(struct highway_class_group *group, const struct highway_key *mask, u
 	group->bucket_mask = n_buckets - 1;
 }
 
+/* Words that are the same in all rules of a group need not be hashed. */
+static void
+choose_hashed(const struct highway_classifier *c, struct highway_class_group *group)
+{
+	const struct highway_class_rule *rules = &c->rules[group->first];
+	uint8_t i, w;
+	uint32_t r;
+
+	group->n_hashed = 0;
+	for (i = 0; i < group->n_used; i++) {
+		w = group->used[i];
+		for (r = 1; r < group->n_rules; r++) {
+			if (rules[r].match.words[w] != rules[0].match.words[w])
+				break;
+		}
+		if (r >= group->n_rules)
+			continue;
+		group->used[i] = group->used[group->n_hashed];
+		group->used[group->n_hashed++] = w;
+	}
+}
+
 /* Memory for all of it, and the groups, which have no rules yet. */
 static int
 lay_out(struct highway_classifier *c, const struct grouping *g, const struct highway_key *masks)
@@ -175,7 +197,7 @@ build(struct highway_classifier *c, struct grouping *g, const struct highway_cla
       const struct highway_key *masks)
 {
 	struct highway_class_group *group;
-	uint32_t i;
+	uint32_t i, rule;
 	int ret;
 
 	group_rules(c, g, masks);
@@ -185,9 +207,13 @@ build(struct highway_classifier *c, struct grouping *g, const struct highway_cla
 	/* Each group's rules side by side. */
 	for (i = 0; i < c->n_rules; i++) {
 		group = &c->groups[g->group_of[i]];
-		c->rules[group->first + group->n_rules] = rules[i];
-		insert(c, group, group->first + group->n_rules);
-		group->n_rules++;
+		c->rules[group->first + group->n_rules++] = rules[i];
+	}
+	for (i = 0; i < c->n_groups; i++) {
+		group = &c->groups[i];
+		choose_hashed(c, group);
+		for (rule = 0; rule < group->n_rules; rule++)
+			insert(c, group, group->first + rule);
 	}
 	c->plain = c->n_groups <= HIGHWAY_FEW_GROUPS;
 	for (i = 0; i < c->n_groups; i++) {

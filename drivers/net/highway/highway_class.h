@@ -57,7 +57,8 @@ struct highway_class_group {
 	uint64_t *buckets;
 	uint32_t bucket_mask;	/**< number of buckets - 1; UINT32_MAX if there are none */
 	uint8_t n_used;		/**< words of the mask that are not 0 ... */
-	uint8_t used[HIGHWAY_KEY_WORDS]; /**< ... and which */
+	uint8_t n_hashed;	/**< ... and those of them that tell its rules apart ... */
+	uint8_t used[HIGHWAY_KEY_WORDS]; /**< ... which come first here */
 };
 
 /** How far a frame has to be parsed for these rules. */
@@ -106,7 +107,7 @@ highway_group_hash(const struct highway_classifier *c, const struct highway_clas
 	uint64_t hash = c->secret;
 	int i;
 
-	for (i = 0; i < group->n_used; i++) {
+	for (i = 0; i < group->n_hashed; i++) {
 		int w = group->used[i];
 
 		hash = highway_mix(hash ^ (words[w] & group->mask.words[w]), c->multiplier);

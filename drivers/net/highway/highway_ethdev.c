@@ -121,6 +121,8 @@ infos_get(struct rte_eth_dev *dev, struct rte_eth_dev_info *info)
 	if (!is_switch(port))
 		info->rx_offload_capa |= RTE_ETH_RX_OFFLOAD_SCATTER;
 	info->tx_offload_capa = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+	if (!is_switch(port))
+		info->tx_offload_capa |= RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
 	info->dev_capa = RTE_ETH_DEV_CAPA_FLOW_RULE_KEEP;
 	return 0;
 }
@@ -243,6 +245,8 @@ tx_queue_setup(struct rte_eth_dev *dev, uint16_t id, uint16_t n_desc __rte_unuse
 		return -ENOMEM;
 	txq->port = port;
 	txq->queue = id;
+	txq->fast_free = (dev->data->dev_conf.txmode.offloads &
+			  RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE) != 0;
 	dev->data->tx_queues[id] = txq;
 	return 0;
 }

@@ -30,10 +30,13 @@ static inline const struct highway_class_rule *
 highway_lookup(const struct highway_classifier *classifier, const struct rte_mbuf *mbuf,
 	       bool *conflict)
 {
+	union highway_key_words key;
 	uint64_t w1, w2;
 
-	if (likely(classifier->plain && highway_extract_plain(mbuf, &w1, &w2)))
+	if (classifier->plain && likely(highway_extract_plain(mbuf, &w1, &w2)))
 		return highway_classify_plain(classifier, w1, w2, conflict);
+	if (classifier->depth == HIGHWAY_DEPTH_L4 && likely(highway_extract_usual(mbuf, key.words)))
+		return highway_classify(classifier, &key, conflict);
 	return highway_lookup_deep(classifier, mbuf, conflict);
 }
 

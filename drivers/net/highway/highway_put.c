@@ -21,8 +21,8 @@
 #define TIMED_FRAMES 16		/* the least that says something */
 #define STREAM_FRAMES 8		/* fewer are written through the cache: a fence costs as much */
 #define IN_A_ROW 4		/* timed bursts that agree before the ring believes them */
-#define FAR_FRAME_NS UINT64_C(25) 	/* a receiver is far if a burst takes so long for each frame ... */
-#define FAR_LINE_NS 6		/* ... and each of its lines */
+#define FAR_FRAME_NS UINT64_C(12) 	/* a receiver is far if a burst takes so long for each frame ... */
+#define FAR_LINE_NS 5		/* ... and each of its lines */
 
 /* ----------------------------------------------------------------------------------- copying --- */
 
@@ -96,52 +96,72 @@ fetch_ahead(const uint8_t *at, uint32_t length)
 
 /* -------------------------------------------------------------------------------------- ring --- */
 
+/*
+ * Copy frames while there is room for descriptors and data is not to wrap around; `word` is what
+ * all of their descriptors have in common. In a loop with little else to keep in registers.
+ */
 static __rte_always_inline uint16_t
-put(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, uint64_t *bytes,
-    const bool past_cache)
+put_some(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, uint64_t word,
+	 const bool past_cache)
 {
-	const struct highway_ring_mem mem = ring->mem;
-	uint64_t head = ring->head, limit = highway_producer_limit(ring), sum = 0;
+	uint64_t *batch = &ring->batch[ring->head - ring->published];
 	uint32_t at = ring->data_head, end = highway_producer_end(ring);
+	uint8_t *data = ring->mem.data;
 	uint16_t i;
 
 	for (i = 0; i < n; i++) {
 		const struct rte_mbuf *mbuf = pkts[i];
 		uint32_t length = mbuf->pkt_len, need = highway_granules(length);
 
-		if (unlikely(head == limit || end - at < need ||
-			     head - ring->published == HIGHWAY_BATCH)) {
-			ring->head = head;
-			ring->data_head = at;
-			if (past_cache)
-				_mm_sfence();
-			if (head - ring->published == HIGHWAY_BATCH)
-				highway_producer_publish(ring);
-			if (highway_producer_reserve(ring, length) == NULL)
-				break;
-			limit = highway_producer_limit(ring);
-			at = ring->data_head;
-			end = highway_producer_end(ring);
-		}
+		if (unlikely(end - at < need))
+			break;
 		if (past_cache && likely(mbuf->nb_segs == 1))
-			stream(mem.data + at, mbuf);
+			stream(data + at, mbuf);
 		else
-			copy(mem.data + at, mbuf);
+			copy(data + at, mbuf);
 		if (!past_cache)
-			fetch_ahead(mem.data + at, length);
-		ring->batch[head - ring->published] =
-			highway_desc_word(at, length, HIGHWAY_DESC_PACKET,
-					  highway_stamp(&mem, head));
-		head++;
+			fetch_ahead(data + at, length);
+		batch[i] = word | at | (uint64_t)length << 32;
 		at += need;
-		sum += length;
 	}
-	ring->head = head;
+	ring->head += i;
 	ring->data_head = at;
+	return i;
+}
+
+/* How many descriptors may be written now that belong to the same batch and lap. */
+static inline uint16_t
+room(const struct highway_producer *ring, uint16_t n)
+{
+	uint64_t left = highway_producer_limit(ring) - ring->head;
+
+	left = RTE_MIN(left, HIGHWAY_BATCH - (ring->head - ring->published));
+	left = RTE_MIN(left, ring->mem.mask + UINT64_C(1) - (ring->head & ring->mem.mask));
+	return (uint16_t)RTE_MIN(left, (uint64_t)n);
+}
+
+static __rte_always_inline uint16_t
+put(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, const bool past_cache)
+{
+	uint16_t done = 0;
+
+	highway_producer_fetch(ring);
+	while (done < n) {
+		uint64_t word = highway_desc_word(0, 0, HIGHWAY_DESC_PACKET,
+						  highway_stamp(&ring->mem, ring->head));
+
+		done += put_some(ring, pkts + done, room(ring, n - done), word, past_cache);
+		if (done == n)
+			break;
+		if (past_cache)
+			_mm_sfence();
+		highway_producer_publish(ring);
+		if (highway_producer_reserve(ring, pkts[done]->pkt_len) == NULL)
+			break;
+	}
 	if (past_cache)
 		_mm_sfence();
-	*bytes += sum;
-	return i;
+	return done;
 }
 
 /* What a timed burst through the cache says of the receiver. */
@@ -160,25 +180,28 @@ judge(struct highway_producer *ring, uint64_t cycles, uint16_t n, uint64_t bytes
 }
 
 uint16_t
-HIGHWAY_ISA(highway_put)(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n,
-			 uint64_t *bytes)
+HIGHWAY_ISA(highway_put)(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n)
 {
-	uint64_t before = *bytes, tsc;
-	uint16_t done;
+	uint64_t tsc, bytes = 0;
+	uint16_t done, i;
 
 	if (n < STREAM_FRAMES)
-		return put(ring, pkts, n, bytes, false);
+		return put(ring, pkts, n, false);
 	ring->untimed++;
 	if (n < TIMED_FRAMES ||
 	    ring->untimed < (ring->far ? TIMED_EVERY_FAR : TIMED_EVERY)) {
 		if (ring->far)
-			return put(ring, pkts, n, bytes, true);
-		return put(ring, pkts, n, bytes, false);
+			return put(ring, pkts, n, true);
+		return put(ring, pkts, n, false);
 	}
 	ring->untimed = 0;
 	tsc = rte_rdtsc();
-	done = put(ring, pkts, n, bytes, false);
-	if (done == n)
-		judge(ring, rte_rdtsc() - tsc, n, *bytes - before);
+	done = put(ring, pkts, n, false);
+	if (done == n) {
+		tsc = rte_rdtsc() - tsc;
+		for (i = 0; i < n; i++)
+			bytes += pkts[i]->pkt_len;
+		judge(ring, tsc, n, bytes);
+	}
 	return done;
 }

@@ -16,10 +16,9 @@
  * Copy frames into a ring, as many as there is room for. The caller publishes.
  *
  * @param pkts frames for which highway_frame_ok() holds
- * @param bytes their sum is added to it
  * @return how many
  */
-uint16_t HIGHWAY_ISA(highway_put)(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n,
-				  uint64_t *bytes);
+uint16_t HIGHWAY_ISA(highway_put)(struct highway_producer *ring, struct rte_mbuf **pkts,
+				  uint16_t n);
 
 #endif /* HIGHWAY_PUT_H */

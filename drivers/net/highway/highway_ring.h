@@ -22,12 +22,14 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include <rte_atomic.h>
 #include <rte_branch_prediction.h>
 #include <rte_common.h>
+#include <rte_memcpy.h>
 
 #include "highway_shm.h"
 
-#define HIGHWAY_WRITE_AHEAD (16 * HIGHWAY_GRANULE) /* bytes of data fetched before their turn */
+#define HIGHWAY_WRITE_AHEAD 4096 /* bytes of data fetched before their turn */
 #define HIGHWAY_DESC_AHEAD 32 /* descriptors, likewise */
 #define HIGHWAY_BATCH 32 /* descriptors that are published together */
 #define HIGHWAY_LOOKS 16 /* looks for a stamp before one at the shared head */
@@ -234,6 +236,16 @@ highway_producer_attach(struct highway_producer *p)
 	return 0;
 }
 
+/** Fetch the lines of the next descriptors; the consumer has them, and polls the first one. */
+static inline void
+highway_producer_fetch(const struct highway_producer *p)
+{
+	uint32_t i;
+
+	for (i = 0; i < HIGHWAY_BATCH; i += RTE_CACHE_LINE_SIZE / sizeof(*p->mem.desc))
+		__builtin_prefetch(&p->mem.desc[(p->head + i) & p->mem.mask], 1);
+}
+
 /** What `head` cannot pass without a look at the consumer. */
 static inline uint64_t
 highway_producer_limit(const struct highway_producer *p)
@@ -293,14 +305,26 @@ static inline void
 highway_producer_publish(struct highway_producer *p)
 {
 	uint32_t n = (uint32_t)(p->head - p->published), i;
+	uint64_t *first = &p->mem.desc[p->published & p->mem.mask];
 
 	if (n == 0)
 		return;
-	for (i = n - 1; i > 0; i--)
+	i = n;
+#ifdef RTE_ARCH_X86_64
+	/* A quarter of the stores, which leave in order here; each word is whole at any time. */
+	if ((p->published & p->mem.mask) + n <= p->mem.mask + UINT64_C(1)) {
+		for (; i >= 5; i -= 4) {
+			rte_compiler_barrier();
+			rte_mov32((uint8_t *)(first + i - 4),
+				  (const uint8_t *)(p->batch + i - 4));
+		}
+	}
+#endif
+	while (--i > 0)
 		__atomic_store_n(&p->mem.desc[(p->published + i) & p->mem.mask], p->batch[i],
 				 __ATOMIC_RELAXED);
 	/* Pairs with highway_desc_read(): all of the batch is there when its first stamp is. */
-	__atomic_store_n(&p->mem.desc[p->published & p->mem.mask], p->batch[0], __ATOMIC_RELEASE);
+	__atomic_store_n(first, p->batch[0], __ATOMIC_RELEASE);
 	p->published = p->head;
 	/* Pairs with highway_consumer_look(). */
 	__atomic_store_n(&p->mem.ctl->head, p->head, __ATOMIC_RELEASE);

@@ -274,6 +274,8 @@ highway_view_renew(struct highway_port *port)
 		view->links[slot].link = port->links[slot];
 		view->links[slot].usable = port->links[slot]->usable;
 		view->n_slots = slot + 1;
+		view->n_links++;
+		view->link_mask |= UINT64_C(1) << slot;
 	}
 	ret = collect_rules(port, view);
 	if (ret == 0)

@@ -22,6 +22,11 @@
 
 #define IDLE_POLLS 64		/* empty polls before the core is given away */
 #define IDLE_NAPS 32		/* of each length, before longer ones */
+#define BUSY_BURST 16		/* frames at once: somebody sends as fast as he can */
+#define BUSY_LOOKS 4		/* pauses after such a burst, at most */
+#define BUSY_PAUSE_NS 500
+#define COLD_LOOKS 4		/* links without traffic that a burst looks at */
+#define COOL_BURSTS 1024	/* links without a frame in so many bursts are cold */
 
 static bool
 too_long(const struct highway_port *port, uint64_t *since_tsc)
@@ -294,22 +299,68 @@ drain_link(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 	return got;
 }
 
+/* Some of the links that nothing came over lately, others each time. */
+static inline uint64_t
+cold_links(struct highway_vnf_rxq *rxq, uint64_t cold)
+{
+	uint64_t left = cold & (UINT64_MAX << rxq->cursor), found = 0;
+	unsigned int i;
+
+	for (i = 0; i < COLD_LOOKS; i++) {
+		if (left == 0)
+			left = cold & ~found;
+		found |= left & -left;
+		left &= left - 1;
+	}
+	/* Begins anew when there are none behind. */
+	rxq->cursor = left == 0 ? 0 : (uint32_t)__builtin_ctzll(left);
+	return found;
+}
+
+/* Those with traffic, and some of the others: a look at each would cost more than the frames. */
+static uint64_t
+links_to_look_at(struct highway_vnf_rxq *rxq, const struct highway_view *view)
+{
+	uint64_t warm;
+
+	if (likely(view->n_links <= COLD_LOOKS))
+		return view->link_mask;
+	if (++rxq->bursts >= COOL_BURSTS) {
+		rxq->bursts = 0;
+		rxq->warm = rxq->used;
+		rxq->used = 0;
+	}
+	warm = rxq->warm & view->link_mask;
+	return warm | cold_links(rxq, view->link_mask & ~warm);
+}
+
 static uint16_t
 drain_links(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool scatter,
 	    struct rte_mbuf **pkts, uint16_t n)
 {
-	uint32_t i, slot = rxq->turn / 2;
-	uint16_t got = 0;
+	uint64_t todo = links_to_look_at(rxq, view), later;
+	uint16_t got = 0, some;
 
-	for (i = 0; i < view->n_slots && got < n; i++, slot++) {
-		struct highway_link *link;
+	/* The round begins somewhere else each time. */
+	later = todo & ~(UINT64_MAX << rxq->turn / 2);
+	todo &= ~later;
+	while (got < n) {
+		uint32_t slot;
 
-		if (slot >= view->n_slots)
-			slot = 0;
-		link = view->links[slot].link;
-		if (link == NULL)
-			continue;
-		got += drain_link(rxq, view, link, scatter, pkts + got, n - got);
+		if (todo == 0) {
+			if (later == 0)
+				break;
+			todo = later;
+			later = 0;
+		}
+		slot = (uint32_t)__builtin_ctzll(todo);
+		todo &= todo - 1;
+		some = drain_link(rxq, view, view->links[slot].link, scatter, pkts + got, n - got);
+		if (some != 0) {
+			rxq->warm |= UINT64_C(1) << slot;
+			rxq->used |= UINT64_C(1) << slot;
+			got += some;
+		}
 	}
 	return got;
 }
@@ -336,6 +387,17 @@ idle(struct highway_vnf_rxq *rxq)
 	}
 }
 
+/*
+ * The sender is about to publish its next burst. Each look at its descriptors takes their line away
+ * from it, so that a receiver which only polls, and finds less each time, slows both of them down.
+ */
+static inline void
+pause_looking(struct highway_vnf_rxq *rxq)
+{
+	rxq->busy_looks--;
+	rxq->look_tsc = rte_rdtsc() + BUSY_PAUSE_NS * (rte_get_tsc_hz() / 1000000) / 1000;
+}
+
 uint16_t
 HIGHWAY_ISA(highway_vnf_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 {
@@ -347,6 +409,7 @@ HIGHWAY_ISA(highway_vnf_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 
 	if (rxq->look_tsc != 0 && rte_rdtsc() < rxq->look_tsc)
 		return 0;
+	rxq->look_tsc = 0;
 	highway_presence_enter(&rxq->presence);
 	view = __atomic_load_n(&port->view, __ATOMIC_ACQUIRE);
 	if (unlikely(view == NULL || !view->receiving))
@@ -365,10 +428,12 @@ HIGHWAY_ISA(highway_vnf_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	}
 out:
 	highway_presence_exit(&rxq->presence);
-	rxq->look_tsc = got != 0 ? 0 : rte_rdtsc() + 540;
-	if (got != 0)
+	if (got != 0) {
 		rxq->empty_polls = 0;
-	else if (port->options.idle != HIGHWAY_IDLE_POLL)
+		rxq->busy_looks = got >= BUSY_BURST ? BUSY_LOOKS : 0;
+	} else if (rxq->busy_looks != 0) {
+		pause_looking(rxq);
+	} else if (port->options.idle != HIGHWAY_IDLE_POLL)
 		idle(rxq);
 	return got;
 }

@@ -14,6 +14,7 @@
 #include <sched.h>
 
 #include <rte_cycles.h>
+#include <rte_prefetch.h>
 
 #include "highway.h"
 #include "highway_copy.h"
@@ -29,10 +30,22 @@ struct tally {
 	uint64_t bytes;
 };
 
+static inline void
+count_for(struct highway_vnf_txq *txq, const struct highway_class_rule *rule, uint64_t packets,
+	  uint64_t bytes)
+{
+	struct highway_counter *counter = &txq->counters[rule->slot];
+
+	/* Bytes first: pairs with highway_account_slot(), which reads packets first, so that it
+	 * never sees packets without their bytes.
+	 */
+	__atomic_store_n(&counter->bytes, counter->bytes + bytes, __ATOMIC_RELAXED);
+	__atomic_store_n(&counter->packets, counter->packets + packets, __ATOMIC_RELEASE);
+}
+
 static void
 tally_flush(struct highway_vnf_txq *txq, struct tally *tally)
 {
-	struct highway_counter *counter;
 	struct highway_tx_link *tl;
 
 	if (tally->packets == 0)
@@ -40,12 +53,7 @@ tally_flush(struct highway_vnf_txq *txq, struct tally *tally)
 	tl = &txq->links[tally->rule->link];
 	tl->packets += tally->packets;
 	tl->bytes += tally->bytes;
-	counter = &txq->counters[tally->rule->slot];
-	/* Bytes first: pairs with highway_account_slot(), which reads packets first, so that it
-	 * never sees packets without their bytes.
-	 */
-	__atomic_store_n(&counter->bytes, counter->bytes + tally->bytes, __ATOMIC_RELAXED);
-	__atomic_store_n(&counter->packets, counter->packets + tally->packets, __ATOMIC_RELEASE);
+	count_for(txq, tally->rule, tally->packets, tally->bytes);
 	txq->stats.tx_bypass_packets += tally->packets;
 	txq->stats.tx_bypass_bytes += tally->bytes;
 	tally->packets = 0;
@@ -296,50 +304,173 @@ put_normal(struct highway_vnf_txq *txq, const struct highway_view *view, struct 
 	return true;
 }
 
-static __rte_always_inline uint16_t
-send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
-		struct rte_mbuf **pkts, uint16_t n, const bool changed)
+/* One frame, by whatever channel. false: a ring is full, nothing behind it may go either. */
+static __rte_always_inline bool
+send_one(struct highway_vnf_txq *txq, const struct highway_view *view,
+	 const struct highway_class_rule *rule, struct rte_mbuf *mbuf, struct tally *tally,
+	 const bool changed)
 {
-	const struct highway_classifier *classifier = &view->classifier;
-	struct tally tally = { 0 };
+	int taken = -1;
+
+	if (rule != NULL)
+		taken = put_bypass(txq, view, rule, mbuf, changed);
+	if (taken < 0)
+		return put_normal(txq, view, mbuf);
+	if (taken == 0)
+		return false;
+	if (unlikely(rule != tally->rule)) {
+		tally_flush(txq, tally);
+		tally->rule = rule;
+		txq->touched |= link_bit(rule->link);
+	}
+	tally->packets++;
+	tally->bytes += mbuf->pkt_len;
+	return true;
+}
+
+/* The bypass before the normal ring: a Leave never points beyond what is published. */
+static inline void
+publish_touched(struct highway_vnf_txq *txq)
+{
+	for (; txq->touched != 0; txq->touched &= txq->touched - 1)
+		highway_producer_publish(&txq->links[__builtin_ctzll(txq->touched)].ring);
+}
+
+/* The rule that a frame goes by, if it has one and may travel. */
+static inline const struct highway_class_rule *
+rule_of(struct highway_vnf_txq *txq, const struct highway_view *view, const struct rte_mbuf *mbuf)
+{
+	const struct highway_class_rule *rule;
 	bool conflict = false;
+
+	rule = highway_lookup(&view->classifier, mbuf, &conflict);
+	/* When they agree again, their classes are to enter anew. */
+	if (unlikely(conflict))
+		give_up_all(txq);
+	if (rule != NULL) {
+		rte_prefetch0(&rule->shared->live);
+		__builtin_prefetch(&txq->counters[rule->slot], 1);
+	}
+	return rule;
+}
+
+/* The gate has changed since the view was made. */
+static __rte_noinline uint16_t
+send_changed(struct highway_vnf_txq *txq, const struct highway_view *view, struct rte_mbuf **pkts,
+	     uint16_t n)
+{
+	struct tally tally = { 0 };
 	uint16_t i;
 
 	for (i = 0; i < n; i++) {
-		const struct highway_class_rule *rule;
-		struct rte_mbuf *mbuf = pkts[i];
-		int taken = -1;
-
-		if (unlikely(!highway_frame_ok(mbuf))) {
+		if (unlikely(!highway_frame_ok(pkts[i])))
 			txq->errors++;
-			continue;
-		}
-		rule = highway_lookup(classifier, mbuf, &conflict);
-		/* When they agree again, their classes are to enter anew. */
-		if (unlikely(conflict)) {
-			give_up_all(txq);
-			conflict = false;
-		}
-		if (rule != NULL)
-			taken = put_bypass(txq, view, rule, mbuf, changed);
-		if (taken > 0) {
-			if (unlikely(rule != tally.rule)) {
-				tally_flush(txq, &tally);
-				tally.rule = rule;
-				txq->touched |= link_bit(rule->link);
-			}
-			tally.packets++;
-			tally.bytes += mbuf->pkt_len;
-			continue;
-		}
-		if (unlikely(taken == 0 || !put_normal(txq, view, mbuf)))
+		else if (!send_one(txq, view, rule_of(txq, view, pkts[i]), pkts[i], &tally, true))
 			break;
 	}
-	/* The bypass before the normal ring: a Leave never points beyond what is published. */
-	for (; txq->touched != 0; txq->touched &= txq->touched - 1)
-		highway_producer_publish(&txq->links[__builtin_ctzll(txq->touched)].ring);
+	publish_touched(txq);
 	tally_flush(txq, &tally);
 	return i;
+}
+
+/* May this frame be sent to where the rule says, without any further ado? */
+static inline bool
+goes_by(const struct highway_vnf_txq *txq, const struct highway_view *view,
+	const struct highway_class_rule *rule, const struct rte_mbuf *mbuf)
+{
+	return __atomic_load_n(&rule->shared->live, __ATOMIC_RELAXED) == rule->generation &&
+	       view->links[rule->link].usable && mbuf->pkt_len <= rule->max_frame &&
+	       txq->links[rule->link].entered >= rule->born;
+}
+
+/* Count each frame for its rule, and all of them for the link. */
+static inline void
+count_run(struct highway_vnf_txq *txq, struct highway_tx_link *tl,
+	  const struct highway_class_rule **rules, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint64_t bytes = 0;
+	uint16_t i;
+
+	for (i = 0; i < n; i++) {
+		count_for(txq, rules[i], 1, pkts[i]->pkt_len);
+		bytes += pkts[i]->pkt_len;
+	}
+	tl->packets += n;
+	tl->bytes += bytes;
+	txq->stats.tx_bypass_packets += n;
+	txq->stats.tx_bypass_bytes += bytes;
+}
+
+/* Frames side by side that go to the same peer, by whatever rules, at once. */
+static uint16_t
+send_run(struct highway_vnf_txq *txq, const struct highway_view *view,
+	 const struct highway_class_rule **rules, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct highway_tx_link *tl;
+	uint16_t run;
+
+	for (run = 0; run < n && rules[run] != NULL && rules[run]->link == rules[0]->link &&
+	     goes_by(txq, view, rules[run], pkts[run]); run++)
+		;
+	if (run == 0)
+		return 0;
+	tl = &txq->links[rules[0]->link];
+	run = HIGHWAY_ISA(highway_put)(&tl->ring, pkts, run);
+	highway_producer_publish(&tl->ring);
+	count_run(txq, tl, rules, pkts, run);
+	return run;
+}
+
+/* At most HIGHWAY_BURST frames. */
+static uint16_t
+send_some(struct highway_vnf_txq *txq, const struct highway_view *view, struct rte_mbuf **pkts,
+	  uint16_t n)
+{
+	const struct highway_class_rule *rules[HIGHWAY_BURST];
+	struct tally tally = { 0 };
+	uint16_t i, run;
+
+	/* All of them first, so that the search for one hides the wait for another. */
+	for (i = 0; i < n; i++)
+		rules[i] = likely(highway_frame_ok(pkts[i])) ? rule_of(txq, view, pkts[i]) : NULL;
+	for (i = 0; i < n; i += run) {
+		run = rules[i] != NULL ? send_run(txq, view, rules + i, pkts + i, n - i) : 0;
+		if (likely(run != 0))
+			continue;
+		run = 1;
+		if (unlikely(!highway_frame_ok(pkts[i])))
+			txq->errors++;
+		else if (!send_one(txq, view, rules[i], pkts[i], &tally, false))
+			break;
+	}
+	publish_touched(txq);
+	tally_flush(txq, &tally);
+	return i;
+}
+
+static uint16_t
+send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
+		struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t sent = 0, some, done;
+
+	do {
+		some = (uint16_t)RTE_MIN(n - sent, HIGHWAY_BURST);
+		done = send_some(txq, view, pkts + sent, some);
+		sent += done;
+	} while (done == some && sent < n);
+	return sent;
+}
+
+static inline uint64_t
+sum_of(struct rte_mbuf **pkts, uint16_t n)
+{
+	uint64_t bytes = 0;
+	uint16_t i;
+
+	for (i = 0; i < n; i++)
+		bytes += pkts[i]->pkt_len;
+	return bytes;
 }
 
 /* Frames at the front that all go by the only rule there is; the others need a closer look. */
@@ -362,19 +493,12 @@ send_alone(struct highway_vnf_txq *txq, const struct highway_view *view, struct 
 			     !highway_alone_match(classifier, pkts[run])))
 			break;
 	}
-	tally.packets = HIGHWAY_ISA(highway_put)(&tl->ring, pkts, run, &tally.bytes);
+	run = HIGHWAY_ISA(highway_put)(&tl->ring, pkts, run);
 	highway_producer_publish(&tl->ring);
-	run = (uint16_t)tally.packets;
+	tally.packets = run;
+	tally.bytes = sum_of(pkts, run);
 	tally_flush(txq, &tally);
 	return run;
-}
-
-/* The gate has changed since the view was made. */
-static __rte_noinline uint16_t
-send_changed(struct highway_vnf_txq *txq, const struct highway_view *view, struct rte_mbuf **pkts,
-	     uint16_t n)
-{
-	return send_classified(txq, view, pkts, n, true);
 }
 
 static inline uint16_t
@@ -386,7 +510,7 @@ send_unchanged(struct highway_vnf_txq *txq, const struct highway_view *view,
 	if (likely(view->classifier.alone != NULL))
 		sent = send_alone(txq, view, pkts, n);
 	if (unlikely(sent < n))
-		sent += send_classified(txq, view, pkts + sent, n - sent, false);
+		sent += send_classified(txq, view, pkts + sent, n - sent);
 	return sent;
 }
 
@@ -409,14 +533,28 @@ send_normal(struct highway_vnf_txq *txq, const struct highway_view *view, struct
 		}
 		for (run = 1; i + run < n && highway_frame_ok(pkts[i + run]); run++)
 			;
-		done = HIGHWAY_ISA(highway_put)(&txq->normal, pkts + i, run,
-						&txq->stats.tx_normal_bytes);
+		done = HIGHWAY_ISA(highway_put)(&txq->normal, pkts + i, run);
 		txq->stats.tx_normal_packets += done;
+		txq->stats.tx_normal_bytes += sum_of(pkts + i, done);
 		if (done < run)
 			return i + done;
 		i += run - 1;
 	}
 	return i;
+}
+
+static inline void
+free_sent(const struct highway_vnf_txq *txq, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t segments = 0, i;
+
+	/* The application promises: one pool, and nobody else holds them. */
+	for (i = 0; txq->fast_free && i < n; i++)
+		segments |= pkts[i]->nb_segs;
+	if (likely(segments == 1))
+		rte_mempool_put_bulk(pkts[0]->pool, (void **)pkts, n);
+	else
+		rte_pktmbuf_free_bulk(pkts, n);
 }
 
 uint16_t
@@ -459,7 +597,7 @@ HIGHWAY_ISA(highway_vnf_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 out:
 	highway_presence_exit(&txq->presence);
 	if (likely(sent != 0))
-		rte_pktmbuf_free_bulk(pkts, sent);
+		free_sent(txq, pkts, sent);
 	/* Whoever makes room may be waiting for this very core. */
 	if (unlikely(sent < n) && port->options.idle != HIGHWAY_IDLE_POLL)
 		sched_yield();
