@@ -68,6 +68,7 @@ MIN_RING_SIZE: Final = constant("HIGHWAY_MIN_RING_SIZE")
 MAX_RING_SIZE: Final = constant("HIGHWAY_MAX_RING_SIZE")
 DATA_PER_SLOT: Final = constant("HIGHWAY_DATA_PER_SLOT")
 LINK_DATA_PER_SLOT: Final = constant("HIGHWAY_LINK_DATA_PER_SLOT")
+LINK_DATA_ENOUGH: Final = constant("HIGHWAY_LINK_DATA_ENOUGH")
 MIN_RING_DATA: Final = constant("HIGHWAY_MIN_RING_DATA")
 RING_DESC_OFFSET: Final = constant("HIGHWAY_RING_DESC_OFFSET")
 PORT_HEADER_LEN: Final = constant("HIGHWAY_PORT_HEADER_LEN")
@@ -170,9 +171,15 @@ class RingGeometry:
     data: int
 
     @classmethod
-    def of(cls, size: int, per_slot: int = LINK_DATA_PER_SLOT) -> RingGeometry:
-        """Return the default geometry of rings of `size` descriptors, by default a link's."""
-        return cls(size=size, data=max(MIN_RING_DATA, round_up(size * per_slot, PAGE)))
+    def of_port(cls, size: int) -> RingGeometry:
+        """Return the geometry of a port's rings of `size` descriptors."""
+        return cls(size=size, data=max(MIN_RING_DATA, round_up(size * DATA_PER_SLOT, PAGE)))
+
+    @classmethod
+    def of_link(cls, size: int) -> RingGeometry:
+        """Return the geometry of a link's rings of `size` descriptors."""
+        roomy = min(LINK_DATA_ENOUGH, round_up(size * LINK_DATA_PER_SLOT, PAGE))
+        return cls(size=size, data=max(cls.of_port(size).data, roomy))
 
     @property
     def used(self) -> int:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 HUGE_PAGE: Final = 2 << 20
 PACKET: Final = shm.constant("HIGHWAY_DESC_PACKET")
 _DESC_OFFSET: Final = shm.constant("HIGHWAY_RING_DESC_OFFSET")
+_DESC_LEN: Final = ffi.sizeof("struct highway_desc")
+_STAMPED: Final = shm.constant("HIGHWAY_STAMPED")
 _TAIL: Final = ffi.offsetof("struct highway_ring", "tail")
 
 
@@ -83,10 +85,16 @@ class Scribbler:
         """Set the consumer's index of the ring at offset `ring`."""
         self.write(ring + _TAIL, value & 0xFFFFFFFFFFFFFFFF)
 
-    def descriptors(self, ring: int, offset: int, length: int, kind: int = PACKET) -> None:
-        """Make every descriptor of a ring the same, and publish a few more of them."""
-        size = self.port_field("ring_size", "I")
-        word = struct.pack("IHBB", offset, length, kind, 0)
-        start = ring + _DESC_OFFSET
-        self.memory[start : start + 8 * size] = word * size
-        self.head(ring, self.read(ring) + 8)
+    def descriptors(
+        self, ring: int, offset: int, length: int, kind: int = PACKET, *, stamped: bool = True
+    ) -> None:
+        """Make every descriptor of a ring the same, all of them published.
+
+        Without stamps only a few are, by the shared head.
+        """
+        size, head = self.port_field("ring_size", "I"), self.read(ring)
+        for index in range(head, head + size):
+            stamp = _STAMPED | index // size % _STAMPED if stamped else 0
+            start = ring + _DESC_OFFSET + index % size * _DESC_LEN
+            struct.pack_into("IHBB", self.memory, start, offset, length, kind, stamp)
+        self.head(ring, head + 8)

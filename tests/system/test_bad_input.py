@@ -116,6 +116,7 @@ VNF_OPTIONS: Final = {
     "bad-port": ("net_highway0,port=a/b", "wrong port: give a name"),
     "long-port": (f"net_highway0,port={'n' * 64}", "wrong port: give a name"),
     "role": ("net_highway0,port=p1,role=both", "wrong role: give switch or vnf"),
+    "stores": ("net_highway0,port=p1,stores=fast", "wrong stores: give auto, cached or streamed"),
     "idle": ("net_highway0,port=p1,idle=busy", "wrong idle: give poll, yield or sleep"),
     "socket": ("net_highway0,port=p1,socket=here", "wrong socket: give an absolute path"),
     "unknown": ("net_highway0,port=p1,speed=9", "known are role, port, socket"),
@@ -431,9 +432,11 @@ def to_vnf_tail(distance: int) -> Callable[[Scribbler], None]:
     return lambda r: r.tail(rings(r)[1], r.read(rings(r)[1]) + distance)
 
 
-def descriptors(offset: int, length: int, kind: int = 1) -> Callable[[Scribbler], None]:
+def descriptors(
+    offset: int, length: int, kind: int = 1, *, stamped: bool = True
+) -> Callable[[Scribbler], None]:
     """Return what fills the ring to the switch with one descriptor."""
-    return lambda r: r.descriptors(rings(r)[0], offset, length, kind)
+    return lambda r: r.descriptors(rings(r)[0], offset, length, kind, stamped=stamped)
 
 
 def field(name: str, value: int, form: str = "I") -> Callable[[Scribbler], None]:
@@ -457,6 +460,8 @@ SCRIBBLES: Final[dict[str, Callable[[Scribbler], None]]] = {
     "offset-at-end": descriptors(HUGE_PAGE - 1, 1500),
     "length-beyond": descriptors(0, 0xFFFF),
     "length-zero": descriptors(0, 0),
+    "offset-beyond-by-head": descriptors(0xFFFFFF80, 64, stamped=False),
+    "endless-frames": descriptors(0, 64),
     "unknown-kind": descriptors(0, 64, 200),
     "marks-of-noise": descriptors(0, 32, shm.constant("HIGHWAY_DESC_ENTER")),
     "leave-of-noise": descriptors(0, 32, shm.constant("HIGHWAY_DESC_LEAVE")),

@@ -63,6 +63,7 @@ struct highway_options {
 	uint32_t drain_timeout_s; /**< the longest that an end of a link waits for the other */
 	bool unordered;		/**< change channels without marks: shows that tests see it */
 	uint32_t bar_limit_ns;	/**< in a VM: longest for 64 bytes of a link; 0 = do not time it */
+	enum highway_stores stores;
 	bool in_shm;		/**< the region lies in /dev/shm, huge pages or not */
 	char port[HIGHWAY_NAME_LEN];
 	char socket[108];	/**< empty: the default */

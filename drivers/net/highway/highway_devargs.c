@@ -16,7 +16,7 @@
 
 static const char *const known_args[] = {
 	"role", "port", "socket", "idle", "queues", "ring-size", "rules", "drain-timeout",
-	"unordered", "bar-limit", "memory", NULL
+	"unordered", "bar-limit", "memory", "stores", NULL
 };
 
 struct number_range {
@@ -97,6 +97,22 @@ parse_memory(const char *key __rte_unused, const char *text, void *opaque)
 	if (text == NULL || (strcmp(text, "auto") != 0 && strcmp(text, "shm") != 0))
 		return -EINVAL;
 	*in_shm = text[0] == 's';
+	return 0;
+}
+
+static int
+parse_stores(const char *key __rte_unused, const char *text, void *opaque)
+{
+	struct highway_options *options = opaque;
+
+	if (text != NULL && strcmp(text, "auto") == 0)
+		options->stores = HIGHWAY_STORES_AUTO;
+	else if (text != NULL && strcmp(text, "cached") == 0)
+		options->stores = HIGHWAY_STORES_CACHED;
+	else if (text != NULL && strcmp(text, "streamed") == 0)
+		options->stores = HIGHWAY_STORES_STREAMED;
+	else
+		return -EINVAL;
 	return 0;
 }
 
@@ -215,8 +231,8 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 	args = rte_kvargs_parse(devargs == NULL ? "" : devargs, known_args);
 	if (args == NULL) {
 		HW_LOG(ERR, "%s: cannot read \"%s\"; known are role, port, socket, idle, queues, "
-		       "ring-size, rules, memory, drain-timeout, bar-limit and unordered, each as "
-		       "key=value", name,
+		       "ring-size, rules, memory, stores, drain-timeout, bar-limit and unordered, "
+		       "each as key=value", name,
 		       devargs == NULL ? "" : devargs);
 		return -EINVAL;
 	}
@@ -230,6 +246,8 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 		    "give 0 or 1") != 0 ||
 	    process(args, name, "memory", parse_memory, &options->in_shm,
 		    "give auto or shm") != 0 ||
+	    process(args, name, "stores", parse_stores, options,
+		    "give auto, cached or streamed") != 0 ||
 	    process(args, name, "bar-limit", parse_number, &bar, NULL) != 0 ||
 	    process(args, name, "drain-timeout", parse_number, &drain, NULL) != 0 ||
 	    process(args, name, "queues", parse_number, &queues, NULL) != 0 ||

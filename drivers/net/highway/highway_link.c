@@ -77,6 +77,7 @@ place_tx(const struct highway_link *link, struct highway_vnf_txq *txq)
 	memset(tl, 0, sizeof(*tl));
 	highway_ring_place(&tl->ring.mem, ring_at(link, link->end, txq->queue),
 			   link->geometry.ring_size, link->geometry.ring_data);
+	tl->ring.stores = txq->port->options.stores;
 	ret = highway_producer_attach(&tl->ring);
 	/* A queue that was set up anew has forgotten whether it had left. */
 	tl->left_at = tl->ring.head == 0 ? 0 : UINT64_MAX;

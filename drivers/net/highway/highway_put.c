@@ -185,7 +185,9 @@ HIGHWAY_ISA(highway_put)(struct highway_producer *ring, struct rte_mbuf **pkts, 
 	uint64_t tsc, bytes = 0;
 	uint16_t done, i;
 
-	if (n < STREAM_FRAMES)
+	if (unlikely(ring->stores == HIGHWAY_STORES_STREAMED))
+		return put(ring, pkts, n, true);
+	if (n < STREAM_FRAMES || unlikely(ring->stores == HIGHWAY_STORES_CACHED))
 		return put(ring, pkts, n, false);
 	ring->untimed++;
 	if (n < TIMED_FRAMES ||

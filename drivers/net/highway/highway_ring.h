@@ -44,6 +44,13 @@ struct highway_ring_mem {
 	uint32_t data_len;	/**< bytes */
 };
 
+/** How frames are written: see highway_put.c. */
+enum highway_stores {
+	HIGHWAY_STORES_AUTO,
+	HIGHWAY_STORES_CACHED,
+	HIGHWAY_STORES_STREAMED
+};
+
 /** The writing end. */
 struct highway_producer {
 	struct highway_ring_mem mem;
@@ -53,8 +60,9 @@ struct highway_producer {
 	uint32_t data_head;	/**< bytes: where the next frame may start */
 	uint32_t data_tail;	/**< bytes: where the oldest unconsumed frame starts */
 	bool broken;
-	/* Of highway_put(): is the consumer's core far? */
-	bool far;
+	/* Of highway_put(): */
+	enum highway_stores stores;
+	bool far;		/**< the consumer's core, as it seems */
 	uint8_t in_a_row;	/**< timed bursts that say otherwise */
 	uint16_t untimed;	/**< bursts since the last that was timed */
 	uint64_t batch[HIGHWAY_BATCH];	/**< descriptors from `published` to `head` */

@@ -37,9 +37,13 @@ enum highway_limits {
 	HIGHWAY_MAX_RING_SIZE = 32768,	/**< descriptors */
 	HIGHWAY_DEFAULT_RING_SIZE = 2048,
 	HIGHWAY_DEFAULT_RULES = 1024,
-	HIGHWAY_DATA_PER_SLOT = 400,	/**< bytes of ring data per descriptor, in port regions */
-	/** In link regions: what is rewritten must have left the caches (docs/performance.md) */
-	HIGHWAY_LINK_DATA_PER_SLOT = 1008,
+	HIGHWAY_DATA_PER_SLOT = 400,	/**< bytes of ring data per descriptor */
+	/**
+	 * In link regions so many, up to so much: what is rewritten should have left the receiver's
+	 * nearest caches (docs/performance.md, "The ring")
+	 */
+	HIGHWAY_LINK_DATA_PER_SLOT = 1024,
+	HIGHWAY_LINK_DATA_ENOUGH = 2031616,
 	HIGHWAY_MIN_RING_DATA = 262144,	/**< bytes; holds some 28 frames of maximum length */
 	HIGHWAY_GRANULE = 128,		/**< bytes; frames start on multiples of it in ring data */
 	HIGHWAY_RING_DESC_OFFSET = 4096, /**< bytes from a ring's start to its descriptors */

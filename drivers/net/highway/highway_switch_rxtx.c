@@ -13,6 +13,7 @@
 
 #include "highway.h"
 #include "highway_copy.h"
+#include "highway_put.h"
 
 #define QUEUE_TAG 0x48570000U /* in hash.fdir.hi of what came from a VNF: "HW", and its queue */
 #define QUEUE_MASK 0x0000ffffU
@@ -361,18 +362,39 @@ ring_for(const struct highway_switch_tx *tx, const struct rte_mbuf *mbuf)
 	return 0;
 }
 
-uint16_t
-HIGHWAY_ISA(highway_switch_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
+/* Into the only ring, with no marks to go in front. */
+static uint16_t
+put_all(struct highway_switch_tx *tx, struct rte_mbuf **pkts, uint16_t n)
 {
-	struct highway_switch_txq *txq = queue;
-	struct highway_switch *sw = txq->port->sw;
-	struct highway_switch_tx *tx = &sw->tx;
-	uint32_t used = 0, ring;
-	uint16_t i = 0;
+	uint16_t i = 0, run, done, k;
 
-	if (unlikely(!__atomic_load_n(&sw->polled, __ATOMIC_ACQUIRE)))
-		return 0;
-	rte_spinlock_lock(&tx->lock);
+	while (i < n) {
+		if (unlikely(!highway_frame_ok(pkts[i]))) {
+			tx->errors++;
+			i++;
+			continue;
+		}
+		for (run = 1; i + run < n && highway_frame_ok(pkts[i + run]); run++)
+			;
+		done = HIGHWAY_ISA(highway_put)(&tx->rings[0], pkts + i, run);
+		for (k = 0; k < done; k++)
+			tx->bytes += pkts[i + k]->pkt_len;
+		tx->packets += done;
+		i += done;
+		if (done < run)
+			break;
+	}
+	highway_producer_publish(&tx->rings[0]);
+	return i;
+}
+
+/* Each into the ring that its sender's queue decides, behind the marks that wait for that ring. */
+static uint16_t
+put_each(struct highway_switch_tx *tx, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint32_t used = 0, ring;
+	uint16_t i;
+
 	for (i = 0; i < n && tx->n_rings != 0; i++) {
 		struct rte_mbuf *mbuf = pkts[i];
 		struct highway_producer *p;
@@ -397,9 +419,27 @@ HIGHWAY_ISA(highway_switch_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	}
 	for (; used != 0; used &= used - 1)
 		highway_producer_publish(&tx->rings[__builtin_ctz(used)]);
-	tx->full += (uint64_t)(n - i);
-	rte_spinlock_unlock(&tx->lock);
-	if (likely(i != 0))
-		rte_pktmbuf_free_bulk(pkts, i);
 	return i;
+}
+
+uint16_t
+HIGHWAY_ISA(highway_switch_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct highway_switch_txq *txq = queue;
+	struct highway_switch *sw = txq->port->sw;
+	struct highway_switch_tx *tx = &sw->tx;
+	uint16_t done;
+
+	if (unlikely(!__atomic_load_n(&sw->polled, __ATOMIC_ACQUIRE)))
+		return 0;
+	rte_spinlock_lock(&tx->lock);
+	if (likely(tx->n_rings == 1 && tx->n_pending == 0))
+		done = put_all(tx, pkts, n);
+	else
+		done = put_each(tx, pkts, n);
+	tx->full += (uint64_t)(n - done);
+	rte_spinlock_unlock(&tx->lock);
+	if (likely(done != 0))
+		rte_pktmbuf_free_bulk(pkts, done);
+	return done;
 }

@@ -30,6 +30,7 @@ place_queues(struct highway_port *port)
 		struct highway_vnf_txq *txq = data->tx_queues[i];
 
 		highway_port_ring(port, &txq->normal.mem, g->to_switch_offset, i);
+		txq->normal.stores = port->options.stores;
 		if (highway_producer_attach(&txq->normal) != 0)
 			return -EBADMSG;
 		txq->counters = RTE_PTR_ADD(port->map.base, g->counters_offset +

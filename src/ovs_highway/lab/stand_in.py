@@ -40,7 +40,7 @@ def write_port_header(
     raw: CData, *, name: str, tag: str, region_id: int, n_queues: int, n_rules: int, ring_size: int
 ) -> int:
     """Fill in a port region as the driver does; return the size it needs, a power of two."""
-    rings = RingGeometry.of(ring_size, shm.DATA_PER_SLOT)
+    rings = RingGeometry.of_port(ring_size)
     rules = shm.PORT_HEADER_LEN
     table = shm.round_up(n_rules * shm.RULE_LEN, shm.PAGE)
     counters = rules + 2 * table

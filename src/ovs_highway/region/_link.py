@@ -79,7 +79,7 @@ class LinkRegion(Region):
     @staticmethod
     def size_of(n_queues: tuple[int, int], ring_size: int) -> int:
         """Return the bytes of a region for so many sender queues at each end."""
-        stride = RingGeometry.of(ring_size).stride
+        stride = RingGeometry.of_link(ring_size).stride
         return shm.next_power_of_two(shm.LINK_HEADER_LEN + sum(n_queues) * stride)
 
     @classmethod
@@ -100,7 +100,7 @@ class LinkRegion(Region):
         Raises:
             RegionError: there is no memory for it.
         """
-        rings = RingGeometry.of(ring_size)
+        rings = RingGeometry.of_link(ring_size)
         path, fd = allocate(
             region_name(tag, "link", f"{link_id:016x}"),
             cls.size_of(n_queues, ring_size),
