@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from tests.system.crossing import Crossing
@@ -11,7 +11,7 @@ from tests.system.crossing import Crossing
 if TYPE_CHECKING:
     from tests.system.scene import Scene
 
-TIMES = 20
+TIMES: Final = 20
 
 
 @pytest.mark.parametrize("segments", [1, 3])
@@ -25,8 +25,8 @@ def test_frames_of_any_length_arrive_as_they_were(scene: Scene, stores: str, seg
     """
     scene.ports(2)
     devargs = f"idle=yield,stores={stores}"
-    plan = {"sizes": "60-1514,60-200", "segments": segments}
-    with Crossing(scene, devargs=devargs, **plan) as crossing:
+    sizes = "60-1514,60-200"
+    with Crossing(scene, devargs=devargs, sizes=sizes, segments=segments) as crossing:
         crossing.start()
         crossing.change(TIMES)
         crossing.check()
