@@ -42,6 +42,7 @@
 #define HIGHWAY_CLOSING_MS 250	/* from OVS's first step in closing a port to its last */
 #define HIGHWAY_BAR_LIMIT_NS 400	/* default of bar-limit= */
 #define HIGHWAY_BAR_LIMIT_MAX_NS 1000000
+#define HIGHWAY_PAUSE_NS 500		/* of a receiver that a full burst has just come to */
 #define HIGHWAY_LEASE_S 10		/* highwayd away for longer: back to the normal channel */
 
 /** Held by every control call and by the control thread; never by a burst function. */
@@ -183,12 +184,13 @@ struct highway_vnf_rxq {
 	uint32_t turn;			/**< odd: links first; half: where their round begins */
 	uint32_t round;			/**< where the round over a link's rings begins */
 	uint32_t empty_polls;
-	uint64_t look_tsc;		/**< nothing is looked at before, 0 = at once */
+	uint64_t pause_tsc;		/**< since when nothing is looked at, 0 = no pause */
+	uint64_t pause_cycles;		/**< how long */
 	uint32_t busy_looks;		/**< pauses that are left of the last full burst */
 	uint32_t cursor;		/**< cold link to begin with */
 	uint32_t bursts;		/**< since links were last found to be cold */
 	uint64_t warm;			/**< links that frames came over lately */
-	uint64_t used;			/**< ... since then */
+	uint64_t used;			/**< those that stay warm, so far */
 	/* A Leave that holds the normal ring until the bypass ring is empty up to `until`. */
 	struct {
 		uint64_t link_id;	/**< 0 = none */

@@ -263,37 +263,6 @@ highway_extract_usual(const struct rte_mbuf *mbuf, uint64_t *w)
 	       total_len >= l4_len && total_len <= size;
 }
 
-/** Prepare highway_alone_match() for a plain classifier's only rule, if IPv4 can go by it. */
-static inline void
-highway_alone_prepare(struct highway_classifier *c)
-{
-	static const struct highway_key ipv4 = { .eth_type = RTE_BE16(RTE_ETHER_TYPE_IPV4) };
-	static const struct highway_key checked = {
-		.eth_type = UINT16_MAX,
-		.vlan_tci = UINT16_MAX,
-		.vlan_tpid = UINT16_MAX,
-		.ip_frag = UINT8_MAX,
-	};
-	const union highway_key_words is = { .key = ipv4 }, says = { .key = checked };
-	const uint64_t *mask = c->groups[0].mask.words, *value = c->rules[0].match.words;
-	int i;
-
-	for (i = 1; i <= 2; i++) {
-		if (((is.words[i] ^ value[i]) & mask[i] & says.words[i]) != 0)
-			return;
-	}
-	c->alone = &c->rules[0];
-	c->alone_mask[0] = (mask[1] & HIGHWAY_W1_UNTAGGED) | HIGHWAY_A_TYPE |
-			   (mask[2] >> HIGHWAY_W2_TOS & 0xff) << HIGHWAY_A_TOS;
-	c->alone_value[0] = (value[1] & HIGHWAY_W1_UNTAGGED) | HIGHWAY_A_IPV4 |
-			    (value[2] >> HIGHWAY_W2_TOS & 0xff) << HIGHWAY_A_TOS;
-	c->alone_mask[1] = HIGHWAY_B_FRAGMENT |
-			   (mask[2] >> HIGHWAY_W2_TTL & 0xff) << HIGHWAY_B_TTL |
-			   (mask[2] >> HIGHWAY_W2_PROTO & 0xff) << HIGHWAY_B_PROTO;
-	c->alone_value[1] = (value[2] >> HIGHWAY_W2_TTL & 0xff) << HIGHWAY_B_TTL |
-			    (value[2] >> HIGHWAY_W2_PROTO & 0xff) << HIGHWAY_B_PROTO;
-}
-
 /** Does a frame go by the classifier's only rule, for certain? */
 static inline bool
 highway_alone_match(const struct highway_classifier *c, const struct rte_mbuf *mbuf)

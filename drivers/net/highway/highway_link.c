@@ -327,14 +327,15 @@ drained(const struct highway_link *link)
 	for (i = 0; peer_here && i < link->geometry.n_queues[link->end]; i++) {
 		const struct highway_ring *ring = ring_at(link, link->end, i);
 
-		if (__atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) !=
+		if (__atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) <
 		    __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE))
 			return false;
 	}
 	for (i = 0; i < link->n_rx_rings; i++) {
 		const struct highway_consumer *ring = &link->rx[i].ring;
 
-		if (__atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) !=
+		/* The head of a peer that was killed may lag behind. */
+		if (__atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) <
 		    __atomic_load_n(&ring->mem.ctl->head, __ATOMIC_ACQUIRE))
 			return false;
 	}

@@ -18,10 +18,9 @@
 
 #define TIMED_EVERY 16		/* bursts, while the receiver is near */
 #define TIMED_EVERY_FAR 256	/* bursts, while it is far: that one is written through the cache */
-#define TIMED_FRAMES 16		/* the least that says something */
-#define STREAM_FRAMES 8		/* fewer are written through the cache: a fence costs as much */
+#define LONG_BURST 16		/* frames; shorter ones are not timed, and take the cache */
 #define IN_A_ROW 4		/* timed bursts that agree before the ring believes them */
-#define FAR_FRAME_NS UINT64_C(12) 	/* a receiver is far if a burst takes so long for each frame ... */
+#define FAR_FRAME_NS 12		/* a receiver is far if a burst takes so long for each frame ... */
 #define FAR_LINE_NS 5		/* ... and each of its lines */
 
 /* ----------------------------------------------------------------------------------- copying --- */
@@ -82,9 +81,7 @@ copy(uint8_t *to, const struct rte_mbuf *mbuf)
 	highway_copy_out(to, mbuf);
 }
 
-/* The lines that are written soon lie in the receiver's cache. Stores leave the store buffer in
- * order, so without this each would wait for its line alone. A prefetch never faults.
- */
+/* See highway_producer_commit(). */
 static inline void
 fetch_ahead(const uint8_t *at, uint32_t length)
 {
@@ -169,7 +166,7 @@ static void
 judge(struct highway_producer *ring, uint64_t cycles, uint16_t n, uint64_t bytes)
 {
 	uint64_t lines = bytes / RTE_CACHE_LINE_SIZE;
-	uint64_t ns = n * FAR_FRAME_NS + lines * FAR_LINE_NS;
+	uint64_t ns = (uint64_t)n * FAR_FRAME_NS + lines * FAR_LINE_NS;
 	bool far = cycles > ns * (rte_get_tsc_hz() / 1000000) / 1000;
 
 	ring->in_a_row = far == ring->far ? 0 : ring->in_a_row + 1;
@@ -187,11 +184,9 @@ HIGHWAY_ISA(highway_put)(struct highway_producer *ring, struct rte_mbuf **pkts, 
 
 	if (unlikely(ring->stores == HIGHWAY_STORES_STREAMED))
 		return put(ring, pkts, n, true);
-	if (n < STREAM_FRAMES || unlikely(ring->stores == HIGHWAY_STORES_CACHED))
+	if (n < LONG_BURST || unlikely(ring->stores == HIGHWAY_STORES_CACHED))
 		return put(ring, pkts, n, false);
-	ring->untimed++;
-	if (n < TIMED_FRAMES ||
-	    ring->untimed < (ring->far ? TIMED_EVERY_FAR : TIMED_EVERY)) {
+	if (++ring->untimed < (ring->far ? TIMED_EVERY_FAR : TIMED_EVERY)) {
 		if (ring->far)
 			return put(ring, pkts, n, true);
 		return put(ring, pkts, n, false);

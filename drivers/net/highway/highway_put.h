@@ -13,7 +13,8 @@
 #include "highway_copy.h"
 
 /**
- * Copy frames into a ring, as many as there is room for. The caller publishes.
+ * Copy frames into a ring, as many as there is room for. Some may be
+ * published, to make room; the caller publishes the rest.
  *
  * @param pkts frames for which highway_frame_ok() holds
  * @return how many

@@ -74,6 +74,7 @@ struct highway_consumer {
 	uint64_t tail;		/**< next index to read; may be ahead of what is published */
 	uint64_t head_seen;	/**< the shared head when last looked at */
 	uint32_t looks;		/**< in vain, since that */
+	bool unstamped;		/**< what was read last had no stamp: look at the head each time */
 	bool broken;
 };
 
@@ -382,6 +383,7 @@ highway_consumer_attach(struct highway_consumer *c)
 {
 	c->broken = false;
 	c->looks = 0;
+	c->unstamped = false;
 	c->head_seen = highway_ring_published(&c->mem);
 	c->tail = __atomic_load_n(&c->mem.ctl->tail, __ATOMIC_ACQUIRE);
 	if (c->head_seen - c->tail > (uint64_t)c->mem.mask + 1)
@@ -397,6 +399,7 @@ highway_consumer_look(struct highway_consumer *c)
 	uint64_t head = __atomic_load_n(&c->mem.ctl->head, __ATOMIC_ACQUIRE);
 
 	c->looks = 0;
+	c->unstamped = c->tail != 0 && highway_desc_read(&c->mem, c->tail - 1).stamp == 0;
 	/* It follows the stamps, if there are any. */
 	if (c->tail - head <= HIGHWAY_BATCH)
 		return;
@@ -425,7 +428,7 @@ highway_consumer_ready(struct highway_consumer *c)
 
 	if (highway_consumer_peek(c, 0, &desc))
 		return true;
-	if (likely(++c->looks < HIGHWAY_LOOKS))
+	if (likely(++c->looks < HIGHWAY_LOOKS && !c->unstamped))
 		return false;
 	highway_consumer_look(c);
 	return !c->broken && c->tail < c->head_seen;

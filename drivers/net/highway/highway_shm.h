@@ -97,7 +97,7 @@ struct highway_ring {
 	/** Descriptors published; may be some behind their stamps [producer] */
 	uint64_t head;
 	uint8_t pad0[120];
-	uint64_t tail;		/**< descriptors consumed [consumer] */
+	uint64_t tail;		/**< descriptors consumed; ahead of `head` while that lags [consumer] */
 	uint8_t pad1[120];
 };
 
@@ -164,8 +164,8 @@ enum highway_rule_flags {
 
 /**
  * One bypass rule: frames that match go to the peer. [switch], and [agent] while there is none.
- * `live` is stored last when the rule comes and first when it goes, and is what a sender looks at
- * for each packet.
+ * `live` is stored last when the rule comes and first when it goes; a sender looks at it in each
+ * burst, once for at most 64 frames.
  *
  * The same struct stands in the table of inbound rules, by which a receiver checks what comes over
  * a link: there the peer is the sender, and the rule stays until the sender has stopped using it.

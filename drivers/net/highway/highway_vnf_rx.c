@@ -24,7 +24,6 @@
 #define IDLE_NAPS 32		/* of each length, before longer ones */
 #define BUSY_BURST 16		/* frames at once: somebody sends as fast as he can */
 #define BUSY_LOOKS 4		/* pauses after such a burst, at most */
-#define BUSY_PAUSE_NS 500
 #define COLD_LOOKS 4		/* links without traffic that a burst looks at */
 #define COOL_BURSTS 1024	/* links without a frame in so many bursts are cold */
 
@@ -317,51 +316,52 @@ cold_links(struct highway_vnf_rxq *rxq, uint64_t cold)
 	return found;
 }
 
-/* Those with traffic, and some of the others: a look at each would cost more than the frames. */
-static uint64_t
-links_to_look_at(struct highway_vnf_rxq *rxq, const struct highway_view *view)
+/* Look at some links, from the lowest slot on. */
+static uint16_t
+drain_some(struct highway_vnf_rxq *rxq, const struct highway_view *view, uint64_t slots,
+	   bool scatter, struct rte_mbuf **pkts, uint16_t n)
 {
-	uint64_t warm;
+	uint16_t got = 0, some;
 
-	if (likely(view->n_links <= COLD_LOOKS))
-		return view->link_mask;
-	if (++rxq->bursts >= COOL_BURSTS) {
-		rxq->bursts = 0;
-		rxq->warm = rxq->used;
-		rxq->used = 0;
+	for (; slots != 0 && got < n; slots &= slots - 1) {
+		struct highway_link *link = view->links[__builtin_ctzll(slots)].link;
+
+		some = drain_link(rxq, view, link, scatter, pkts + got, n - got);
+		if (some != 0) {
+			rxq->warm |= slots & -slots;
+			rxq->used |= slots & -slots;
+			got += some;
+		}
 	}
-	warm = rxq->warm & view->link_mask;
-	return warm | cold_links(rxq, view->link_mask & ~warm);
+	return got;
 }
 
+/*
+ * Links with traffic, and before them, since those may fill the burst, some of the others: a look
+ * at each would cost more than the frames. A queue that naps between its polls looks at all.
+ */
 static uint16_t
 drain_links(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool scatter,
 	    struct rte_mbuf **pkts, uint16_t n)
 {
-	uint64_t todo = links_to_look_at(rxq, view), later;
-	uint16_t got = 0, some;
+	uint64_t warm = view->link_mask, behind = UINT64_MAX << rxq->turn / 2;
+	uint16_t got = 0;
 
-	/* The round begins somewhere else each time. */
-	later = todo & ~(UINT64_MAX << rxq->turn / 2);
-	todo &= ~later;
-	while (got < n) {
-		uint32_t slot;
-
-		if (todo == 0) {
-			if (later == 0)
-				break;
-			todo = later;
-			later = 0;
+	if (n == 0)
+		return 0;
+	if (unlikely(view->n_links > COLD_LOOKS && rxq->empty_polls <= IDLE_POLLS)) {
+		if (++rxq->bursts >= COOL_BURSTS) {
+			rxq->bursts = 0;
+			rxq->warm = rxq->used;
+			rxq->used = 0;
 		}
-		slot = (uint32_t)__builtin_ctzll(todo);
-		todo &= todo - 1;
-		some = drain_link(rxq, view, view->links[slot].link, scatter, pkts + got, n - got);
-		if (some != 0) {
-			rxq->warm |= UINT64_C(1) << slot;
-			rxq->used |= UINT64_C(1) << slot;
-			got += some;
-		}
+		warm &= rxq->warm;
+		got = drain_some(rxq, view, cold_links(rxq, view->link_mask & ~warm), scatter,
+				 pkts, n);
 	}
+	/* The round begins somewhere else each time. */
+	got += drain_some(rxq, view, warm & behind, scatter, pkts + got, n - got);
+	got += drain_some(rxq, view, warm & ~behind, scatter, pkts + got, n - got);
 	return got;
 }
 
@@ -395,7 +395,7 @@ static inline void
 pause_looking(struct highway_vnf_rxq *rxq)
 {
 	rxq->busy_looks--;
-	rxq->look_tsc = rte_rdtsc() + BUSY_PAUSE_NS * (rte_get_tsc_hz() / 1000000) / 1000;
+	rxq->pause_tsc = rte_rdtsc();
 }
 
 uint16_t
@@ -407,9 +407,11 @@ HIGHWAY_ISA(highway_vnf_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	uint16_t got = 0;
 	bool scatter;
 
-	if (rxq->look_tsc != 0 && rte_rdtsc() < rxq->look_tsc)
-		return 0;
-	rxq->look_tsc = 0;
+	if (rxq->pause_tsc != 0) {
+		if (rte_rdtsc() - rxq->pause_tsc < rxq->pause_cycles)
+			return 0;
+		rxq->pause_tsc = 0;
+	}
 	highway_presence_enter(&rxq->presence);
 	view = __atomic_load_n(&port->view, __ATOMIC_ACQUIRE);
 	if (unlikely(view == NULL || !view->receiving))

@@ -84,7 +84,7 @@ leave_links(struct highway_vnf_txq *txq, const struct highway_view *view)
 		};
 
 		if (tl->ring.head != tl->left_at && tl->link_id != 0) {
-			/* The mark may be published before the burst ends. */
+			/* The receiver closes a link whose Leave points beyond what is published. */
 			highway_producer_publish(&tl->ring);
 			if (mark &&
 			    !highway_producer_mark(&txq->normal, HIGHWAY_DESC_LEAVE, &marker,
@@ -217,7 +217,7 @@ new_view(struct highway_vnf_txq *txq, const struct highway_view *view)
 /* ---------------------------------------------------------------------------------- sending --- */
 
 static inline bool
-put(struct highway_producer *ring, struct rte_mbuf *mbuf)
+put_frame(struct highway_producer *ring, struct rte_mbuf *mbuf)
 {
 	uint8_t *place = highway_producer_reserve(ring, mbuf->pkt_len);
 
@@ -264,7 +264,7 @@ put_bypass(struct highway_vnf_txq *txq, const struct highway_view *view,
 	if (unlikely(!view->links[rule->link].usable || mbuf->pkt_len > rule->max_frame))
 		return -1;
 	if (likely(tl->entered >= rule->born) || enter_link(txq, view, rule->link)) {
-		if (likely(put(&tl->ring, mbuf))) {
+		if (likely(put_frame(&tl->ring, mbuf))) {
 			return 1;
 		}
 		if (!tl->ring.broken)
@@ -297,7 +297,7 @@ put_normal(struct highway_vnf_txq *txq, const struct highway_view *view, struct 
 		return drop_without_switch(txq);
 	if (unlikely(txq->leave_mask != 0) && !leave_links(txq, view))
 		return false;
-	if (unlikely(!put(&txq->normal, mbuf)))
+	if (unlikely(!put_frame(&txq->normal, mbuf)))
 		return false;
 	txq->stats.tx_normal_packets++;
 	txq->stats.tx_normal_bytes += mbuf->pkt_len;
@@ -328,7 +328,7 @@ send_one(struct highway_vnf_txq *txq, const struct highway_view *view,
 	return true;
 }
 
-/* The bypass before the normal ring: a Leave never points beyond what is published. */
+/* What send_one() has put on bypasses. */
 static inline void
 publish_touched(struct highway_vnf_txq *txq)
 {
@@ -336,17 +336,13 @@ publish_touched(struct highway_vnf_txq *txq)
 		highway_producer_publish(&txq->links[__builtin_ctzll(txq->touched)].ring);
 }
 
-/* The rule that a frame goes by, if it has one and may travel. */
+/* The rule that a frame goes by, if there is one. */
 static inline const struct highway_class_rule *
-rule_of(struct highway_vnf_txq *txq, const struct highway_view *view, const struct rte_mbuf *mbuf)
+rule_of(const struct highway_vnf_txq *txq, const struct highway_view *view,
+	const struct rte_mbuf *mbuf, bool *conflict)
 {
-	const struct highway_class_rule *rule;
-	bool conflict = false;
+	const struct highway_class_rule *rule = highway_lookup(&view->classifier, mbuf, conflict);
 
-	rule = highway_lookup(&view->classifier, mbuf, &conflict);
-	/* When they agree again, their classes are to enter anew. */
-	if (unlikely(conflict))
-		give_up_all(txq);
 	if (rule != NULL) {
 		rte_prefetch0(&rule->shared->live);
 		__builtin_prefetch(&txq->counters[rule->slot], 1);
@@ -363,9 +359,17 @@ send_changed(struct highway_vnf_txq *txq, const struct highway_view *view, struc
 	uint16_t i;
 
 	for (i = 0; i < n; i++) {
-		if (unlikely(!highway_frame_ok(pkts[i])))
+		const struct highway_class_rule *rule;
+		bool conflict = false;
+
+		if (unlikely(!highway_frame_ok(pkts[i]))) {
 			txq->errors++;
-		else if (!send_one(txq, view, rule_of(txq, view, pkts[i]), pkts[i], &tally, true))
+			continue;
+		}
+		rule = rule_of(txq, view, pkts[i], &conflict);
+		if (unlikely(conflict))
+			give_up_all(txq);
+		if (!send_one(txq, view, rule, pkts[i], &tally, true))
 			break;
 	}
 	publish_touched(txq);
@@ -383,17 +387,20 @@ goes_by(const struct highway_vnf_txq *txq, const struct highway_view *view,
 	       txq->links[rule->link].entered >= rule->born;
 }
 
-/* Count each frame for its rule, and all of them for the link. */
+/* Count frames for their rules, and all of them for the link. */
 static inline void
 count_run(struct highway_vnf_txq *txq, struct highway_tx_link *tl,
 	  const struct highway_class_rule **rules, struct rte_mbuf **pkts, uint16_t n)
 {
-	uint64_t bytes = 0;
-	uint16_t i;
+	uint64_t bytes = 0, sum;
+	uint16_t i, next;
 
-	for (i = 0; i < n; i++) {
-		count_for(txq, rules[i], 1, pkts[i]->pkt_len);
-		bytes += pkts[i]->pkt_len;
+	for (i = 0; i < n; i = next) {
+		sum = 0;
+		for (next = i; next < n && rules[next] == rules[i]; next++)
+			sum += pkts[next]->pkt_len;
+		count_for(txq, rules[i], next - i, sum);
+		bytes += sum;
 	}
 	tl->packets += n;
 	tl->bytes += bytes;
@@ -428,16 +435,25 @@ send_some(struct highway_vnf_txq *txq, const struct highway_view *view, struct r
 {
 	const struct highway_class_rule *rules[HIGHWAY_BURST];
 	struct tally tally = { 0 };
+	uint64_t conflicts = 0;
 	uint16_t i, run;
 
 	/* All of them first, so that the search for one hides the wait for another. */
-	for (i = 0; i < n; i++)
-		rules[i] = likely(highway_frame_ok(pkts[i])) ? rule_of(txq, view, pkts[i]) : NULL;
+	for (i = 0; i < n; i++) {
+		bool conflict = false;
+
+		rules[i] = likely(highway_frame_ok(pkts[i])) ?
+			   rule_of(txq, view, pkts[i], &conflict) : NULL;
+		conflicts |= (uint64_t)conflict << i;
+	}
 	for (i = 0; i < n; i += run) {
 		run = rules[i] != NULL ? send_run(txq, view, rules + i, pkts + i, n - i) : 0;
 		if (likely(run != 0))
 			continue;
 		run = 1;
+		/* When they agree again, their classes are to enter anew, behind this frame. */
+		if (unlikely((conflicts >> i & 1) != 0))
+			give_up_all(txq);
 		if (unlikely(!highway_frame_ok(pkts[i])))
 			txq->errors++;
 		else if (!send_one(txq, view, rules[i], pkts[i], &tally, false))
@@ -493,6 +509,8 @@ send_alone(struct highway_vnf_txq *txq, const struct highway_view *view, struct 
 			     !highway_alone_match(classifier, pkts[run])))
 			break;
 	}
+	if (run == 0)
+		return 0;
 	run = HIGHWAY_ISA(highway_put)(&tl->ring, pkts, run);
 	highway_producer_publish(&tl->ring);
 	tally.packets = run;
