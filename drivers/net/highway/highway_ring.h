@@ -152,13 +152,16 @@ highway_ring_clear(const struct highway_ring_mem *mem, uint64_t index)
 	__atomic_store_n(&mem->desc[index & mem->mask], 0, __ATOMIC_RELEASE);
 }
 
-/** Take stamps away that a killed producer has left from here on. */
+/**
+ * Take stamps away from here on: a producer that was killed has left some of a batch, and a hostile
+ * one what it liked. No producer writes meanwhile.
+ */
 static inline void
 highway_ring_unstamp(const struct highway_ring_mem *mem, uint64_t index)
 {
 	uint32_t i;
 
-	for (i = 0; i < HIGHWAY_BATCH; i++, index++) {
+	for (i = 0; i <= mem->mask; i++, index++) {
 		if (highway_desc_read(mem, index).stamp == highway_stamp(mem, index))
 			highway_ring_clear(mem, index);
 	}

@@ -63,6 +63,7 @@ static int
 take_over(struct highway_port *port)
 {
 	const struct highway_geometry *g = &port->geometry;
+	const struct highway_port_region *region = port->map.base;
 	struct highway_switch *sw = port->sw;
 	uint32_t i;
 
@@ -78,6 +79,9 @@ take_over(struct highway_port *port)
 			return -EBADMSG;
 		rx->tail = rx->head_seen;
 		highway_consumer_publish(rx);
+		/* Only a VNF that is there may have something to say beyond that. */
+		if (__atomic_load_n(&region->vnf_state.attached, __ATOMIC_ACQUIRE) == 0)
+			highway_ring_unstamp(&rx->mem, rx->tail);
 	}
 	return 0;
 }
