@@ -17,7 +17,8 @@
 #include "highway_put.h"
 
 #define TIMED_EVERY 16		/* bursts, while the receiver is near */
-#define TIMED_EVERY_FAR 256	/* bursts, while it is far: that one is written through the cache */
+#define TRIED_EVERY 1024		/* bursts, while it is far: then some are written through the cache */
+#define SETTLING 8		/* of those that are not timed yet */
 #define LONG_BURST 16		/* frames; shorter ones are not timed, and take the cache */
 #define IN_A_ROW 4		/* timed bursts that agree before the ring believes them */
 #define FAR_FRAME_NS 12		/* a receiver is far if a burst takes so long for each frame ... */
@@ -161,44 +162,56 @@ put(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, const boo
 	return done;
 }
 
-/* What a timed burst through the cache says of the receiver. */
-static void
-judge(struct highway_producer *ring, uint64_t cycles, uint16_t n, uint64_t bytes)
+/* Did a burst through the cache take as long as one does to a core that is far? */
+static bool
+was_slow(uint64_t cycles, struct rte_mbuf **pkts, uint16_t n)
 {
-	uint64_t lines = bytes / RTE_CACHE_LINE_SIZE;
-	uint64_t ns = (uint64_t)n * FAR_FRAME_NS + lines * FAR_LINE_NS;
-	bool far = cycles > ns * (rte_get_tsc_hz() / 1000000) / 1000;
+	uint64_t bytes = 0, ns;
+	uint16_t i;
 
+	for (i = 0; i < n; i++)
+		bytes += pkts[i]->pkt_len;
+	ns = (uint64_t)n * FAR_FRAME_NS + bytes / RTE_CACHE_LINE_SIZE * FAR_LINE_NS;
+	return cycles > ns * (rte_get_tsc_hz() / 1000000) / 1000;
+}
+
+/* A timed burst says that the receiver's core is far, or near. */
+static void
+judge(struct highway_producer *ring, bool far)
+{
+	/* A trial of the cache ends at the first slow burst, other bursts are timed one by one. */
+	if (far || !ring->far)
+		ring->untimed = 0;
 	ring->in_a_row = far == ring->far ? 0 : ring->in_a_row + 1;
 	if (ring->in_a_row >= IN_A_ROW) {
 		ring->far = far;
 		ring->in_a_row = 0;
+		ring->untimed = 0;
 	}
 }
 
 uint16_t
 HIGHWAY_ISA(highway_put)(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n)
 {
-	uint64_t tsc, bytes = 0;
-	uint16_t done, i;
+	uint16_t done, wait = ring->far ? TRIED_EVERY : TIMED_EVERY;
+	uint64_t tsc;
 
 	if (unlikely(ring->stores == HIGHWAY_STORES_STREAMED))
 		return put(ring, pkts, n, true);
 	if (n < LONG_BURST || unlikely(ring->stores == HIGHWAY_STORES_CACHED))
 		return put(ring, pkts, n, false);
-	if (++ring->untimed < (ring->far ? TIMED_EVERY_FAR : TIMED_EVERY)) {
+	if (++ring->untimed < wait) {
 		if (ring->far)
 			return put(ring, pkts, n, true);
 		return put(ring, pkts, n, false);
 	}
-	ring->untimed = 0;
+	/* What was streamed has to come back into the caches before they can be fast. */
+	if (ring->far && ring->untimed < wait + SETTLING)
+		return put(ring, pkts, n, false);
 	tsc = rte_rdtsc();
 	done = put(ring, pkts, n, false);
-	if (done == n) {
-		tsc = rte_rdtsc() - tsc;
-		for (i = 0; i < n; i++)
-			bytes += pkts[i]->pkt_len;
-		judge(ring, tsc, n, bytes);
-	}
+	tsc = rte_rdtsc() - tsc;
+	if (done == n)
+		judge(ring, was_slow(tsc, pkts, n));
 	return done;
 }
