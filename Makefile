@@ -8,7 +8,9 @@ SETUP = $(or $(PYTHON),$(error python3 >= 3.11 is missing; as root: apt-get inst
 VENV = .venv/bin
 PYTEST = $(VENV)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: setup venv build guest-image demo demo-vm test test-unit test-long lint types check bench-quick bench-peers bench-switchover bench-soak bench-vm bench-detector bench-setup bench-cycles bench-rules bench-links bench-queues install uninstall clean
+BENCHES = $(addprefix bench-,quick peers switchover soak vm detector setup cycles rules links queues)
+
+.PHONY: setup venv build guest-image demo demo-vm test test-unit test-long lint types check install uninstall clean $(BENCHES)
 
 setup:
 	@$(SETUP) all
@@ -51,38 +53,11 @@ types: venv
 check:
 	@$(PYTHON) tools/check_tree.py
 
-bench-quick: setup
-	$(VENV)/highway bench quick --json build/bench-quick.json
+$(BENCHES): bench-%: setup
+	$(VENV)/highway bench $* --json build/$@.json $(BENCH_ARGS)
 
-bench-peers: setup
-	$(VENV)/highway bench peers --json build/bench-peers.json
-
-bench-switchover: setup
-	$(VENV)/highway bench switchover --json build/bench-switchover.json
-
-bench-soak: setup
-	$(VENV)/highway bench soak --json build/bench-soak.json
-
-bench-vm: setup guest-image
-	$(VENV)/highway bench vm --json build/bench-vm.json
-
-bench-detector: setup
-	$(VENV)/highway bench detector --json build/bench-detector.json
-
-bench-setup: setup
-	$(VENV)/highway bench setup --json build/bench-setup.json --plot build/bench-setup
-
-bench-cycles: setup
-	$(VENV)/highway bench cycles --json build/bench-cycles.json
-
-bench-rules: setup
-	$(VENV)/highway bench rules --json build/bench-rules.json
-
-bench-links: setup
-	$(VENV)/highway bench links --json build/bench-links.json
-
-bench-queues: setup
-	$(VENV)/highway bench queues --json build/bench-queues.json
+bench-vm: guest-image
+bench-setup: BENCH_ARGS = --plot build/bench-setup
 
 install:
 	@$(SETUP) install

@@ -37,25 +37,33 @@ void HIGHWAY_ISA(highway_copy_in)(struct highway_consumer *ring, struct rte_memp
 				  uint16_t port_id, uint32_t tag, bool scatter,
 				  struct rte_mbuf **pkts, uint16_t n, struct highway_copied *done);
 
-/** Copy a frame of one or several segments to `to`. */
-static inline void
-highway_copy_out(uint8_t *to, const struct rte_mbuf *mbuf)
-{
-	if (likely(mbuf->nb_segs == 1)) {
-		rte_memcpy(to, rte_pktmbuf_mtod(mbuf, const void *), mbuf->data_len);
-		return;
-	}
-	for (; mbuf != NULL; mbuf = mbuf->next) {
-		rte_memcpy(to, rte_pktmbuf_mtod(mbuf, const void *), mbuf->data_len);
-		to += mbuf->data_len;
-	}
-}
-
 /** A frame that may travel; others are dropped and counted as errors. */
 static inline bool
 highway_frame_ok(const struct rte_mbuf *mbuf)
 {
 	return mbuf->pkt_len >= RTE_ETHER_HDR_LEN && mbuf->pkt_len <= HIGHWAY_MAX_FRAME;
+}
+
+/** How many frames at the front may travel. */
+static inline uint16_t
+highway_frames_ok(struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t run;
+
+	for (run = 0; run < n && likely(highway_frame_ok(pkts[run])); run++)
+		;
+	return run;
+}
+
+static inline uint64_t
+highway_frames_bytes(struct rte_mbuf **pkts, uint16_t n)
+{
+	uint64_t bytes = 0;
+	uint16_t i;
+
+	for (i = 0; i < n; i++)
+		bytes += pkts[i]->pkt_len;
+	return bytes;
 }
 
 #endif /* HIGHWAY_COPY_H */

@@ -16,8 +16,9 @@
 
 #include "highway_put.h"
 
+#define WRITE_AHEAD 4096	/* bytes of data that are fetched before their turn */
 #define TIMED_EVERY 16		/* bursts, while the receiver is near */
-#define TRIED_EVERY 1024		/* bursts, while it is far: then some are written through the cache */
+#define TRIED_EVERY 1024	/* bursts, while it is far: then the cache is tried for some */
 #define SETTLING 8		/* of those that are not timed yet */
 #define LONG_BURST 16		/* frames; shorter ones are not timed, and take the cache */
 #define IN_A_ROW 4		/* timed bursts that agree before the ring believes them */
@@ -79,17 +80,23 @@ copy(uint8_t *to, const struct rte_mbuf *mbuf)
 		return;
 	}
 #endif
-	highway_copy_out(to, mbuf);
+	for (; mbuf != NULL; mbuf = mbuf->next) {
+		rte_memcpy(to, rte_pktmbuf_mtod(mbuf, const void *), mbuf->data_len);
+		to += mbuf->data_len;
+	}
 }
 
-/* See highway_producer_commit(). */
+/*
+ * The lines that are written soon lie in the receiver's cache. Stores leave the store buffer in
+ * order, so without this each would wait for its line alone. A prefetch never faults.
+ */
 static inline void
 fetch_ahead(const uint8_t *at, uint32_t length)
 {
 	uint32_t i;
 
 	for (i = 0; i < length; i += RTE_CACHE_LINE_SIZE)
-		__builtin_prefetch(at + HIGHWAY_WRITE_AHEAD + i, 1);
+		__builtin_prefetch(at + WRITE_AHEAD + i, 1);
 }
 
 /* -------------------------------------------------------------------------------------- ring --- */
@@ -166,12 +173,9 @@ put(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, const boo
 static bool
 was_slow(uint64_t cycles, struct rte_mbuf **pkts, uint16_t n)
 {
-	uint64_t bytes = 0, ns;
-	uint16_t i;
+	uint64_t lines = highway_frames_bytes(pkts, n) / RTE_CACHE_LINE_SIZE;
+	uint64_t ns = (uint64_t)n * FAR_FRAME_NS + lines * FAR_LINE_NS;
 
-	for (i = 0; i < n; i++)
-		bytes += pkts[i]->pkt_len;
-	ns = (uint64_t)n * FAR_FRAME_NS + bytes / RTE_CACHE_LINE_SIZE * FAR_LINE_NS;
 	return cycles > ns * (rte_get_tsc_hz() / 1000000) / 1000;
 }
 

@@ -29,8 +29,6 @@
 
 #include "highway_shm.h"
 
-#define HIGHWAY_WRITE_AHEAD 4096 /* bytes of data fetched before their turn */
-#define HIGHWAY_DESC_AHEAD 32 /* descriptors, likewise */
 #define HIGHWAY_BATCH 32 /* descriptors that are published together */
 #define HIGHWAY_LOOKS 16 /* looks for a stamp before one at the shared head */
 
@@ -356,12 +354,6 @@ highway_producer_commit(struct highway_producer *p, uint32_t length, enum highwa
 	p->batch[p->head - p->published] = word;
 	p->data_head += highway_granules(length);
 	p->head++;
-	/* The lines that are written soon lie in the consumer's cache. Stores leave the store
-	 * buffer in order, so without this each would wait for its line alone. A prefetch never faults.
-	 */
-	__builtin_prefetch(p->mem.data + p->data_head + HIGHWAY_WRITE_AHEAD, 1);
-	if ((p->head & (RTE_CACHE_LINE_SIZE / sizeof(struct highway_desc) - 1)) == 0)
-		__builtin_prefetch(&p->mem.desc[(p->head + HIGHWAY_DESC_AHEAD) & p->mem.mask], 1);
 }
 
 /** Reserve, fill and commit a marker; false if the ring is full. */

@@ -362,11 +362,24 @@ ring_for(const struct highway_switch_tx *tx, const struct rte_mbuf *mbuf)
 	return 0;
 }
 
-/* Into the only ring, with no marks to go in front. */
+/* How many frames at the front go into the same ring. */
+static inline uint16_t
+run_to(const struct highway_switch_tx *tx, uint32_t ring, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t run;
+
+	for (run = 1; run < n && highway_frame_ok(pkts[run]) && ring_for(tx, pkts[run]) == ring;
+	     run++)
+		;
+	return run;
+}
+
+/* Each into the ring that its sender's queue decides, behind the marks that wait for that ring. */
 static uint16_t
 put_all(struct highway_switch_tx *tx, struct rte_mbuf **pkts, uint16_t n)
 {
-	uint16_t i = 0, run, done, k;
+	uint32_t used = 0, ring;
+	uint16_t i = 0, run, done;
 
 	while (i < n) {
 		if (unlikely(!highway_frame_ok(pkts[i]))) {
@@ -374,48 +387,17 @@ put_all(struct highway_switch_tx *tx, struct rte_mbuf **pkts, uint16_t n)
 			i++;
 			continue;
 		}
-		for (run = 1; i + run < n && highway_frame_ok(pkts[i + run]); run++)
-			;
-		done = HIGHWAY_ISA(highway_put)(&tx->rings[0], pkts + i, run);
-		for (k = 0; k < done; k++)
-			tx->bytes += pkts[i + k]->pkt_len;
+		ring = ring_for(tx, pkts[i]);
+		if (unlikely(tx->n_pending != 0) && !flush_pending(tx, ring))
+			break;
+		run = run_to(tx, ring, pkts + i, n - i);
+		done = HIGHWAY_ISA(highway_put)(&tx->rings[ring], pkts + i, run);
+		used |= UINT32_C(1) << ring;
 		tx->packets += done;
+		tx->bytes += highway_frames_bytes(pkts + i, done);
 		i += done;
 		if (done < run)
 			break;
-	}
-	highway_producer_publish(&tx->rings[0]);
-	return i;
-}
-
-/* Each into the ring that its sender's queue decides, behind the marks that wait for that ring. */
-static uint16_t
-put_each(struct highway_switch_tx *tx, struct rte_mbuf **pkts, uint16_t n)
-{
-	uint32_t used = 0, ring;
-	uint16_t i;
-
-	for (i = 0; i < n && tx->n_rings != 0; i++) {
-		struct rte_mbuf *mbuf = pkts[i];
-		struct highway_producer *p;
-		uint8_t *place;
-
-		if (unlikely(!highway_frame_ok(mbuf))) {
-			tx->errors++;
-			continue;
-		}
-		ring = ring_for(tx, mbuf);
-		if (unlikely(tx->n_pending != 0) && !flush_pending(tx, ring))
-			break;
-		p = &tx->rings[ring];
-		place = highway_producer_reserve(p, mbuf->pkt_len);
-		if (unlikely(place == NULL))
-			break;
-		highway_copy_out(place, mbuf);
-		highway_producer_commit(p, mbuf->pkt_len, HIGHWAY_DESC_PACKET);
-		tx->packets++;
-		tx->bytes += mbuf->pkt_len;
-		used |= UINT32_C(1) << ring;
 	}
 	for (; used != 0; used &= used - 1)
 		highway_producer_publish(&tx->rings[__builtin_ctz(used)]);
@@ -428,15 +410,13 @@ HIGHWAY_ISA(highway_switch_tx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	struct highway_switch_txq *txq = queue;
 	struct highway_switch *sw = txq->port->sw;
 	struct highway_switch_tx *tx = &sw->tx;
-	uint16_t done;
+	uint16_t done = 0;
 
 	if (unlikely(!__atomic_load_n(&sw->polled, __ATOMIC_ACQUIRE)))
 		return 0;
 	rte_spinlock_lock(&tx->lock);
-	if (likely(tx->n_rings == 1 && tx->n_pending == 0))
+	if (likely(tx->n_rings != 0))
 		done = put_all(tx, pkts, n);
-	else
-		done = put_each(tx, pkts, n);
 	tx->full += (uint64_t)(n - done);
 	rte_spinlock_unlock(&tx->lock);
 	if (likely(done != 0))

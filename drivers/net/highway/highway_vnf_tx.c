@@ -4,8 +4,7 @@
 
 /**
  * @file
- * A VNF's transmit burst: each frame to the bypass of the rule that it matches, or to the switch;
- * and the sender's half of every change of channel (docs/architecture.md, "Changing channels").
+ * A VNF's transmit burst: each frame to the bypass of the rule that it matches, or to the switch.
  *
  * Never waits: a class whose Enter cannot begin now stays on the normal channel, and a full ring
  * makes the burst accept fewer frames (and, unless idle=poll, gives the core away for a moment).
@@ -22,6 +21,7 @@
 #include "highway_presence.h"
 #include "highway_put.h"
 #include "highway_vnf.h"
+#include "highway_vnf_change.h"
 
 /** What is counted for one rule within a burst. */
 struct tally {
@@ -31,8 +31,8 @@ struct tally {
 };
 
 static inline void
-count_for(struct highway_vnf_txq *txq, const struct highway_class_rule *rule, uint64_t packets,
-	  uint64_t bytes)
+count_for_rule(struct highway_vnf_txq *txq, const struct highway_class_rule *rule, uint64_t packets,
+	       uint64_t bytes)
 {
 	struct highway_counter *counter = &txq->counters[rule->slot];
 
@@ -43,175 +43,34 @@ count_for(struct highway_vnf_txq *txq, const struct highway_class_rule *rule, ui
 	__atomic_store_n(&counter->packets, counter->packets + packets, __ATOMIC_RELEASE);
 }
 
+static inline void
+count_for_link(struct highway_vnf_txq *txq, uint32_t slot, uint64_t packets, uint64_t bytes)
+{
+	struct highway_tx_link *tl = &txq->links[slot];
+
+	tl->packets += packets;
+	tl->bytes += bytes;
+	txq->stats.tx_bypass_packets += packets;
+	txq->stats.tx_bypass_bytes += bytes;
+}
+
+/* Count what was put on the bypass by one rule. */
+static inline void
+count(struct highway_vnf_txq *txq, const struct highway_class_rule *rule, uint64_t packets,
+      uint64_t bytes)
+{
+	count_for_rule(txq, rule, packets, bytes);
+	count_for_link(txq, rule->link, packets, bytes);
+}
+
 static void
 tally_flush(struct highway_vnf_txq *txq, struct tally *tally)
 {
-	struct highway_tx_link *tl;
-
 	if (tally->packets == 0)
 		return;
-	tl = &txq->links[tally->rule->link];
-	tl->packets += tally->packets;
-	tl->bytes += tally->bytes;
-	count_for(txq, tally->rule, tally->packets, tally->bytes);
-	txq->stats.tx_bypass_packets += tally->packets;
-	txq->stats.tx_bypass_bytes += tally->bytes;
+	count(txq, tally->rule, tally->packets, tally->bytes);
 	tally->packets = 0;
 	tally->bytes = 0;
-}
-
-static inline uint64_t
-link_bit(uint32_t slot)
-{
-	return UINT64_C(1) << slot;
-}
-
-/* ------------------------------------------------------------------------- Enter and Leave --- */
-
-/* Tell the switch, in order, where the bypass rings stand. false: no room, try again later. */
-static bool
-leave_links(struct highway_vnf_txq *txq, const struct highway_view *view)
-{
-	bool mark = view->switch_here && !txq->port->options.unordered;
-
-	while (txq->leave_mask != 0) {
-		uint32_t slot = (uint32_t)__builtin_ctzll(txq->leave_mask);
-		struct highway_tx_link *tl = &txq->links[slot];
-		struct highway_marker marker = {
-			.peer_id = tl->peer_id,
-			.link_id = tl->link_id,
-			.value = tl->ring.head,
-		};
-
-		if (tl->ring.head != tl->left_at && tl->link_id != 0) {
-			/* The receiver closes a link whose Leave points beyond what is published. */
-			highway_producer_publish(&tl->ring);
-			if (mark &&
-			    !highway_producer_mark(&txq->normal, HIGHWAY_DESC_LEAVE, &marker,
-						   sizeof(marker)))
-				return false;
-			tl->left_at = tl->ring.head;
-			txq->stats.leaves++;
-		}
-		txq->leave_mask &= txq->leave_mask - 1;
-	}
-	return true;
-}
-
-/* Everything that is on this link comes back to the normal channel. */
-static void
-give_up_link(struct highway_vnf_txq *txq, uint32_t slot)
-{
-	txq->links[slot].entered = 0;
-	txq->entered_mask &= ~link_bit(slot);
-	txq->leave_mask |= link_bit(slot);
-}
-
-static void
-give_up_all(struct highway_vnf_txq *txq)
-{
-	while (txq->entered_mask != 0)
-		give_up_link(txq, (uint32_t)__builtin_ctzll(txq->entered_mask));
-}
-
-/* Per link, so that a receiver that takes nothing keeps nobody from entering other links. */
-static bool
-enter_unfinished(struct highway_tx_link *tl)
-{
-	if (!tl->entering)
-		return false;
-	highway_producer_refresh(&tl->ring);
-	tl->entering = tl->ring.tail_seen <= tl->fence_at && !tl->ring.broken;
-	return tl->entering;
-}
-
-/* Begin an Enter for every rule of the link that this view shows. */
-static bool
-enter_link(struct highway_vnf_txq *txq, const struct highway_view *view, uint32_t slot)
-{
-	struct highway_tx_link *tl = &txq->links[slot];
-	struct highway_marker marker = {
-		.peer_id = tl->peer_id,
-		.link_id = tl->link_id,
-		/* Grows even when the queue is set up anew and has forgotten its last epoch. */
-		.value = RTE_MAX(tl->epoch + 1, rte_rdtsc()),
-	};
-
-	if (enter_unfinished(tl) || !leave_links(txq, view))
-		return false;
-	if (view->switch_here && !txq->port->options.unordered) {
-		if (highway_producer_reserve(&tl->ring, sizeof(marker)) == NULL ||
-		    !highway_producer_mark(&txq->normal, HIGHWAY_DESC_ENTER, &marker,
-					   sizeof(marker)))
-			return false;
-		highway_producer_mark(&tl->ring, HIGHWAY_DESC_FENCE, &marker, sizeof(marker));
-		tl->epoch = marker.value;
-		txq->touched |= link_bit(slot);
-		tl->fence_at = tl->ring.head - 1;
-		tl->entering = true;
-	}
-	tl->entered = view->version;
-	txq->entered_mask |= link_bit(slot);
-	txq->stats.enters++;
-	return true;
-}
-
-/* A new ovs-vswitchd knows nothing of the marks that the old one took with it. */
-static void
-new_switch(struct highway_vnf_txq *txq, const struct highway_view *view)
-{
-	struct highway_tx_link *tl;
-	uint32_t slot;
-
-	txq->switch_epoch = view->switch_epoch;
-	for (slot = 0; slot < view->n_slots; slot++) {
-		tl = &txq->links[slot];
-		if (view->links[slot].link == NULL)
-			continue;
-		if (tl->ring.head != 0)
-			tl->left_at = UINT64_MAX;
-		if (enter_unfinished(tl)) {
-			struct highway_marker marker = {
-				.peer_id = tl->peer_id,
-				.link_id = tl->link_id,
-				.value = tl->epoch,
-			};
-
-			/* Without room the receiver's time limit opens the gate. */
-			highway_producer_mark(&txq->normal, HIGHWAY_DESC_ENTER, &marker,
-					      sizeof(marker));
-		}
-	}
-}
-
-static void
-new_view(struct highway_vnf_txq *txq, const struct highway_view *view)
-{
-	uint32_t slot;
-
-	txq->view_version = view->version;
-	txq->barred = 0;
-	/* Parsed deeper or less deep, a class may take the other channel without being asked. */
-	if (txq->depth != view->classifier.depth) {
-		txq->depth = view->classifier.depth;
-		give_up_all(txq);
-	}
-	if (txq->switch_epoch != view->switch_epoch)
-		new_switch(txq, view);
-	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
-		struct highway_tx_link *tl = &txq->links[slot];
-
-		if (slot >= view->n_slots || view->links[slot].link == NULL) {
-			txq->leave_mask &= ~link_bit(slot);
-			txq->entered_mask &= ~link_bit(slot);
-			continue;
-		}
-		/* Some rule may be gone: what it sent stays in front of what follows. */
-		if (tl->ring.head != tl->left_at)
-			txq->leave_mask |= link_bit(slot);
-		if (!view->links[slot].usable && (txq->entered_mask & link_bit(slot)) != 0)
-			give_up_link(txq, slot);
-	}
 }
 
 /* ---------------------------------------------------------------------------------- sending --- */
@@ -219,13 +78,7 @@ new_view(struct highway_vnf_txq *txq, const struct highway_view *view)
 static inline bool
 put_frame(struct highway_producer *ring, struct rte_mbuf *mbuf)
 {
-	uint8_t *place = highway_producer_reserve(ring, mbuf->pkt_len);
-
-	if (unlikely(place == NULL))
-		return false;
-	highway_copy_out(place, mbuf);
-	highway_producer_commit(ring, mbuf->pkt_len, HIGHWAY_DESC_PACKET);
-	return true;
+	return HIGHWAY_ISA(highway_put)(ring, &mbuf, 1) == 1;
 }
 
 /*
@@ -377,20 +230,19 @@ send_changed(struct highway_vnf_txq *txq, const struct highway_view *view, struc
 	return i;
 }
 
-/* May this frame be sent to where the rule says, without any further ado? */
+/* May frames be sent to where the rule says, without any further ado? */
 static inline bool
-goes_by(const struct highway_vnf_txq *txq, const struct highway_view *view,
-	const struct highway_class_rule *rule, const struct rte_mbuf *mbuf)
+ready(const struct highway_vnf_txq *txq, const struct highway_view *view,
+      const struct highway_class_rule *rule)
 {
 	return __atomic_load_n(&rule->shared->live, __ATOMIC_RELAXED) == rule->generation &&
-	       view->links[rule->link].usable && mbuf->pkt_len <= rule->max_frame &&
-	       txq->links[rule->link].entered >= rule->born;
+	       view->links[rule->link].usable && txq->links[rule->link].entered >= rule->born;
 }
 
 /* Count frames for their rules, and all of them for the link. */
 static inline void
-count_run(struct highway_vnf_txq *txq, struct highway_tx_link *tl,
-	  const struct highway_class_rule **rules, struct rte_mbuf **pkts, uint16_t n)
+count_run(struct highway_vnf_txq *txq, const struct highway_class_rule **rules,
+	  struct rte_mbuf **pkts, uint16_t n)
 {
 	uint64_t bytes = 0, sum;
 	uint16_t i, next;
@@ -399,13 +251,10 @@ count_run(struct highway_vnf_txq *txq, struct highway_tx_link *tl,
 		sum = 0;
 		for (next = i; next < n && rules[next] == rules[i]; next++)
 			sum += pkts[next]->pkt_len;
-		count_for(txq, rules[i], next - i, sum);
+		count_for_rule(txq, rules[i], next - i, sum);
 		bytes += sum;
 	}
-	tl->packets += n;
-	tl->bytes += bytes;
-	txq->stats.tx_bypass_packets += n;
-	txq->stats.tx_bypass_bytes += bytes;
+	count_for_link(txq, rules[0]->link, n, bytes);
 }
 
 /* Frames side by side that go to the same peer, by whatever rules, at once. */
@@ -417,14 +266,14 @@ send_run(struct highway_vnf_txq *txq, const struct highway_view *view,
 	uint16_t run;
 
 	for (run = 0; run < n && rules[run] != NULL && rules[run]->link == rules[0]->link &&
-	     goes_by(txq, view, rules[run], pkts[run]); run++)
+	     ready(txq, view, rules[run]) && pkts[run]->pkt_len <= rules[run]->max_frame; run++)
 		;
 	if (run == 0)
 		return 0;
 	tl = &txq->links[rules[0]->link];
 	run = HIGHWAY_ISA(highway_put)(&tl->ring, pkts, run);
 	highway_producer_publish(&tl->ring);
-	count_run(txq, tl, rules, pkts, run);
+	count_run(txq, rules, pkts, run);
 	return run;
 }
 
@@ -478,17 +327,6 @@ send_classified(struct highway_vnf_txq *txq, const struct highway_view *view,
 	return sent;
 }
 
-static inline uint64_t
-sum_of(struct rte_mbuf **pkts, uint16_t n)
-{
-	uint64_t bytes = 0;
-	uint16_t i;
-
-	for (i = 0; i < n; i++)
-		bytes += pkts[i]->pkt_len;
-	return bytes;
-}
-
 /* Frames at the front that all go by the only rule there is; the others need a closer look. */
 static uint16_t
 send_alone(struct highway_vnf_txq *txq, const struct highway_view *view, struct rte_mbuf **pkts,
@@ -497,11 +335,9 @@ send_alone(struct highway_vnf_txq *txq, const struct highway_view *view, struct 
 	const struct highway_classifier *classifier = &view->classifier;
 	const struct highway_class_rule *rule = classifier->alone;
 	struct highway_tx_link *tl = &txq->links[rule->link];
-	struct tally tally = { .rule = rule };
 	uint16_t run;
 
-	if (unlikely(__atomic_load_n(&rule->shared->live, __ATOMIC_RELAXED) != rule->generation ||
-		     !view->links[rule->link].usable || tl->entered < rule->born))
+	if (unlikely(!ready(txq, view, rule)))
 		return 0;
 	n = RTE_MIN(n, HIGHWAY_BURST);
 	for (run = 0; run < n; run++) {
@@ -513,9 +349,7 @@ send_alone(struct highway_vnf_txq *txq, const struct highway_view *view, struct 
 		return 0;
 	run = HIGHWAY_ISA(highway_put)(&tl->ring, pkts, run);
 	highway_producer_publish(&tl->ring);
-	tally.packets = run;
-	tally.bytes = sum_of(pkts, run);
-	tally_flush(txq, &tally);
+	count(txq, rule, run, highway_frames_bytes(pkts, run));
 	return run;
 }
 
@@ -549,11 +383,10 @@ send_normal(struct highway_vnf_txq *txq, const struct highway_view *view, struct
 				break;
 			continue;
 		}
-		for (run = 1; i + run < n && highway_frame_ok(pkts[i + run]); run++)
-			;
+		run = highway_frames_ok(pkts + i, n - i);
 		done = HIGHWAY_ISA(highway_put)(&txq->normal, pkts + i, run);
 		txq->stats.tx_normal_packets += done;
-		txq->stats.tx_normal_bytes += sum_of(pkts + i, done);
+		txq->stats.tx_normal_bytes += highway_frames_bytes(pkts + i, done);
 		if (done < run)
 			return i + done;
 		i += run - 1;

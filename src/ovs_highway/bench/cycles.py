@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ovs_highway.bench import path
+from ovs_highway.bench import path, testbed
 from ovs_highway.bench.path import RECEIVER, SENDER, Path, PathSample
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run(*, rounds: int, seconds: float, tell: Callable[[Turn, PathSample], None]
         SetupError: the machine lacks something.
         SandboxError: a program does not do what it should.
     """
-    facts, placement = path.begin()
+    facts, placement = testbed.begin()
     with Path(placement, seconds=seconds) as bench:
         bench.add_ports(SENDER, RECEIVER)
         bench.set_flows("in_port=1,actions=output:2")

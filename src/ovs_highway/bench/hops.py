@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Final
 from ovs_highway.bench import threads
 from ovs_highway.bench.command import highway
 from ovs_highway.bench.sample import NICENESS, Sample
+from ovs_highway.bench.testbed import BRIDGE, SLEEP_US, Testbed
 from ovs_highway.errors import SandboxError
-from ovs_highway.lab import Sandbox, TestPmd
+from ovs_highway.lab import TestPmd
 from ovs_highway.lab.gauge import Gauge
 from ovs_highway.lab.process import wait_until
 
@@ -33,12 +34,10 @@ if TYPE_CHECKING:
     from ovs_highway.lab.testpmd import PortStats
 
 BURST: Final = 32
-BRIDGE: Final = "br0"
 ONE_WAY_RING: Final = 2048
 CIRCLE_RING: Final = 1024
 CIRCLE_BURSTS: Final = 8
 """Bursts that are sent on each of the two ports to go round: a quarter of the ring."""
-SLEEP_US: Final = 500
 PATIENCE: Final = 15.0
 LONGEST: Final = 9216  # bytes of a frame
 _USUAL: Final = 2048
@@ -50,7 +49,7 @@ _TOLERANCE: Final = 0.02
 _A_B: Final = ("a", "b")
 
 
-class Hops:
+class Hops(Testbed):
     """The alternatives, in a sandbox of their own: `with Hops(…) as hops: hops.bypass(64)`.
 
     Each takes the length of frames in bytes, without the frame check sequence, and every frame is
@@ -58,28 +57,8 @@ class Hops:
     """
 
     def __init__(self, placement: Placement, sampler: Sampler) -> None:
-        self._cores = placement
+        super().__init__(placement)
         self._sampler = sampler
-        config = {"pmd-maxsleep": str(SLEEP_US)}
-        self.sandbox = Sandbox(pmd_cpu_mask=f"{1 << placement.switch:x}", other_config=config)
-
-    def __enter__(self) -> Hops:
-        self.sandbox.__enter__()
-        try:
-            self.sandbox.add_bridge(BRIDGE)
-        except BaseException:
-            self.sandbox.close()
-            raise
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.sandbox.close()
-
-    def versions(self) -> dict[str, str]:
-        """Return the versions of Open vSwitch and DPDK, as the switch tells them."""
-        get = self.sandbox.vsctl("get", "Open_vSwitch", ".", "ovs_version", "dpdk_version")
-        ovs, dpdk = (line.strip('"') for line in get.split("\n")[:2])
-        return {"open_vswitch": ovs, "dpdk": dpdk.removeprefix("DPDK ").strip()}
 
     # One way ---------------------------------------------------------------------------------
 
@@ -193,7 +172,7 @@ class Hops:
         return self._limit(size, mbufs=True)
 
     def _limit(self, size: int, *, mbufs: bool) -> Sample:
-        cores = (self._cores.second, self._cores.first)
+        cores = (self.cores.second, self.cores.first)
         with Gauge("gauge", cores=cores, main_core=cores[1], env=self.sandbox.env) as gauge:
 
             def moved() -> tuple[int, int, float]:
@@ -216,7 +195,7 @@ class Hops:
     def _null(
         self, size: int, forward: str, counts: Callable[[PortStats], tuple[int, int]]
     ) -> Sample:
-        with self._vnf("null", self._cores.first, forward, f"net_null0,size={size}", size) as vnf:
+        with self._vnf("null", self.cores.first, forward, f"net_null0,size={size}", size) as vnf:
             vnf.start()
             return self._take(lambda: counts(vnf.stats()), [vnf], cores=None)
 
@@ -296,7 +275,7 @@ class Hops:
             name,
             vdevs=[vdevs] if isinstance(vdevs, str) else vdevs,
             cores=[core],
-            main_core=self._cores.first,
+            main_core=self.cores.first,
             forward=forward,
             eal_args=eal,
             app_args=[
@@ -319,8 +298,8 @@ class Hops:
         sender_first: bool = False,
     ) -> Iterator[tuple[TestPmd, TestPmd]]:
         """A sender and a receiver, with packets on their way."""
-        receiver = self._vnf("rx", self._cores.first, "rxonly", receiver_vdev, size, eal=eal)
-        sender = self._vnf("tx", self._cores.second, "txonly", sender_vdev, size, eal=eal)
+        receiver = self._vnf("rx", self.cores.first, "rxonly", receiver_vdev, size, eal=eal)
+        sender = self._vnf("tx", self.cores.second, "txonly", sender_vdev, size, eal=eal)
         first, second = (sender, receiver) if sender_first else (receiver, sender)
         with first, second:
             for vnf in (receiver, sender):
@@ -348,7 +327,7 @@ class Hops:
         switch is `ready`; `leave` is called before the VNF closes its ports.
         """
         eal = ["--single-file-segments"]
-        first = self._cores.first
+        first = self.cores.first
         with self._vnf("vnf", first, "io", vdevs, size, eal=eal, queues=queues) as vnf:
             try:
                 for port in (0, 1):
@@ -374,7 +353,7 @@ class Hops:
             read = [vnf.stats(port) for port in ((0, 1) if switch else (0,))]
             return sum(each.rx_packets for each in read), sum(each.rx_bytes for each in read)
 
-        cores = (self._cores.first, self._cores.switch if switch else self._cores.second)
+        cores = (self.cores.first, self.cores.switch if switch else self.cores.second)
         sample = self._take(received, vnfs, cores=cores, switch=switch)
         if abs(sample.octets - size * sample.packets) > _TOLERANCE * size * sample.packets:
             raise SandboxError(

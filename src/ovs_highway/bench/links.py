@@ -15,8 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ovs_highway import paths
-from ovs_highway.bench import path, stats
-from ovs_highway.bench.path import BRIDGE, PATIENCE, RECEIVER, RING, SENDER, Path, PathSample
+from ovs_highway.bench import path, stats, testbed
+from ovs_highway.bench.path import PATIENCE, RECEIVER, RING, SENDER, Path, PathSample
+from ovs_highway.bench.testbed import BRIDGE
 from ovs_highway.errors import SandboxError
 from ovs_highway.lab.process import wait_until
 from ovs_highway.lab.sandbox import TRUST
@@ -161,7 +162,7 @@ def run(*, rounds: int, seconds: float, tell: Callable[[Turn, PathSample], None]
         SetupError: the machine lacks something.
         SandboxError: a program does not do what it should.
     """
-    facts, placement = path.begin()
+    facts, placement = testbed.begin()
     with Path(placement, seconds=seconds) as bench, contextlib.closing(prepare(bench)) as peers:
         return path.compare(
             "links",

@@ -12,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from ovs_highway.bench import machine, sample, stats, threads
-from ovs_highway.bench.sample import DISTURBED, FAR, NICENESS, Sample
+from ovs_highway.bench.sample import FAR, NICENESS, Sample
 from ovs_highway.bench.schedule import measure
-from ovs_highway.errors import SandboxError, SetupError
-from ovs_highway.lab import Gauge, Sandbox
+from ovs_highway.bench.testbed import BRIDGE, Testbed, sleeping
+from ovs_highway.errors import SandboxError
+from ovs_highway.lab import Gauge
 from ovs_highway.lab.gauge import NOWHERE
 
 if TYPE_CHECKING:
@@ -28,11 +29,9 @@ if TYPE_CHECKING:
     from ovs_highway.bench.schedule import Results, Turn
     from ovs_highway.lab.gauge import Measured
 
-BRIDGE: Final = "br0"
 SENDER: Final = "tx"
 RECEIVER: Final = "rx"
 RING: Final = 2048
-SLEEP_US: Final = 500
 PACKET: Final = 64
 MORE_ROUNDS: Final = 2
 """Rounds in which samples that tell nothing are taken again, as a multiple of those asked for."""
@@ -67,41 +66,21 @@ class PathSample(Sample):
         return self.measured.rx.found.per_packet
 
 
-class Path:
+class Path(Testbed):
     """A switch with a bridge: `with Path(placement, seconds=1) as path: …`.
 
     For `patience` seconds a sample is taken again that tells nothing.
     """
 
     def __init__(self, placement: Placement, *, seconds: float, patience: float = 15.0) -> None:
-        self.cores = placement
+        super().__init__(placement, **{"max-idle": str(_MAX_IDLE_MS)})
         self._patience = patience
         self.seconds = seconds
         self._trips: list[float] = []
-        config = {"pmd-maxsleep": str(SLEEP_US), "max-idle": str(_MAX_IDLE_MS)}
-        self.sandbox = Sandbox(pmd_cpu_mask=f"{1 << placement.switch:x}", other_config=config)
-
-    def __enter__(self) -> Self:
-        self.sandbox.__enter__()
-        try:
-            self.sandbox.add_bridge(BRIDGE)
-        except BaseException:
-            self.sandbox.close()
-            raise
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.sandbox.close()
 
     @property
     def _switch_pid(self) -> int:
         return self.sandbox.daemon("ovs-vswitchd").pid
-
-    def versions(self) -> dict[str, str]:
-        """Return the versions of Open vSwitch and DPDK, as the switch tells them."""
-        get = self.sandbox.vsctl("get", "Open_vSwitch", ".", "ovs_version", "dpdk_version")
-        ovs, dpdk = (line.strip('"') for line in get.split("\n")[:2])
-        return {"open_vswitch": ovs, "dpdk": dpdk.removeprefix("DPDK ").strip()}
 
     def add_ports(self, *names: str, **devargs: str | int) -> None:
         """Add ports with the OpenFlow numbers 1, 2 and so on."""
@@ -235,26 +214,13 @@ def usual(trips: Sequence[float], trip: float) -> bool:
 
 def flaw(found: PathSample, others: Collection[PathSample]) -> str:
     """Return why a sample tells nothing of what it measured, whatever it says; '' if it does."""
-    if found.disturbance > DISTURBED:
-        return f"a polling thread was kept waiting for {found.disturbance:.0%} of the time"
+    if reason := sample.held_up(found):
+        return reason
     trip = found.measured.round_trip_ns
     trips = [other.measured.round_trip_ns for other in others]
     if not usual(trips, trip):
         return f"the cores were {trip:.0f} ns from each other instead of {nearest(trips):.0f}"
     return ""
-
-
-def begin() -> tuple[Machine, Placement]:
-    """Return the machine's facts and which core does what.
-
-    Raises:
-        SetupError: there are not two cores.
-    """
-    facts = machine.gather()
-    placement = machine.place(facts.cores)
-    if placement is None:
-        raise SetupError("this benchmark needs two cores; run it where there are that many")
-    return facts, placement
 
 
 def compare(
@@ -370,13 +336,11 @@ def report(
 
 
 def _notes(placement: Placement) -> list[str]:
-    shared = " on the sender's core" if placement.switch == placement.second else ""
     return [
         "cycles are those of the time-stamp counter, in burst calls of up to 32 packets, without"
         " those of reading it; it waits for no store, so what a call leaves in the store buffer"
         " is paid by what the program does next: Mpps has that too",
         "tx: calls that took all they were offered; rx: calls that found packets; neither has"
         " calls of ten times the usual length, which somebody has interrupted",
-        f"the switch runs beside, its polling thread sleeping up to {SLEEP_US} us{shared}"
-        f" (pmd-maxsleep); rings of {RING} descriptors",
+        f"the switch runs beside, {sleeping(placement)}; rings of {RING} descriptors",
     ]

@@ -12,19 +12,18 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ovs_highway.bench import machine, sample, stats
+from ovs_highway.bench import machine, sample, stats, testbed
 from ovs_highway.bench.alternatives import ALTERNATIVES
 from ovs_highway.bench.hops import (
     BURST,
     CIRCLE_BURSTS,
     CIRCLE_RING,
     ONE_WAY_RING,
-    SLEEP_US,
     Hops,
 )
 from ovs_highway.bench.sample import Sample
 from ovs_highway.bench.schedule import Results, SetAside, measure
-from ovs_highway.errors import SandboxError, SetupError
+from ovs_highway.errors import SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -238,12 +237,11 @@ def distances(
 
 def notes(placement: Placement) -> list[str]:
     """Return what a reader of the figures has to know of how they were taken."""
-    shared = " on the sender's core" if placement.switch == placement.second else ""
     circles = ", ".join(name for name, each in ALTERNATIVES.items() if each.circle)
     return [
         "sizes are of frames, in bytes without the frame check sequence; each is one segment",
-        "in all that do not pass the switch, it runs beside, its polling thread sleeping up to"
-        f" {SLEEP_US} us{shared} (pmd-maxsleep); rings of {ONE_WAY_RING} descriptors",
+        f"in all that do not pass the switch, it runs beside, {testbed.sleeping(placement)};"
+        f" rings of {ONE_WAY_RING} descriptors",
         f"{circles}: at first {2 * CIRCLE_BURSTS * BURST} packets go round"
         f" through rings of {CIRCLE_RING} descriptors, fewer if they do not fit; the switch polls"
         " all the time; bypass off with 'highway off --all'",
@@ -273,10 +271,7 @@ def run(
         SetupError: the machine lacks something.
         SandboxError: the switch does not do what it should.
     """
-    facts = machine.gather()
-    placement = machine.place(facts.cores)
-    if placement is None:
-        raise SetupError("this benchmark needs two cores; run it where there are that many")
+    facts, placement = testbed.begin()
     sampler = sample.Sampler(seconds=seconds, warm_up=_WARM_UP, probes=_PROBES)
     with Hops(placement, sampler) as hops:
         versions = hops.versions()

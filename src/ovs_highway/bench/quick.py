@@ -7,18 +7,16 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ovs_highway.bench import machine, sample, stats
+from ovs_highway.bench import sample, stats, testbed
 from ovs_highway.bench.alternatives import ALTERNATIVES
 from ovs_highway.bench.hops import (
     BURST,
     CIRCLE_BURSTS,
     CIRCLE_RING,
     ONE_WAY_RING,
-    SLEEP_US,
     Hops,
 )
 from ovs_highway.bench.schedule import measure
-from ovs_highway.errors import SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,10 +77,9 @@ def report(
 
 def notes(placement: Placement) -> list[str]:
     """Return what a reader of the figures has to know of how they were taken."""
-    shared = " on the sender's core" if placement.switch == placement.second else ""
     return [
-        f"bypass, memif: the switch runs beside, its polling thread sleeping up to {SLEEP_US} us"
-        f"{shared} (pmd-maxsleep); rings of {ONE_WAY_RING} descriptors",
+        f"bypass, memif: the switch runs beside, {testbed.sleeping(placement)};"
+        f" rings of {ONE_WAY_RING} descriptors",
         f"normal, vhostuser: {2 * CIRCLE_BURSTS * BURST} packets go round through rings of"
         f" {CIRCLE_RING} descriptors; the switch polls all the time; bypass off with"
         " 'highway off --all'",
@@ -96,10 +93,7 @@ def run(*, rounds: int, seconds: float, tell: Callable[[Turn, Sample], None]) ->
         SetupError: the machine lacks something.
         SandboxError: a program does not do what it should.
     """
-    facts = machine.gather()
-    placement = machine.place(facts.cores)
-    if placement is None:
-        raise SetupError("this benchmark needs two cores; run it where there are that many")
+    facts, placement = testbed.begin()
     with Hops(placement, sample.Sampler(seconds=seconds)) as hops:
         versions = hops.versions()
         results = measure(

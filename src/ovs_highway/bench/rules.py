@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ovs_highway import paths
-from ovs_highway.bench import path, stats
+from ovs_highway.bench import path, stats, testbed
 from ovs_highway.bench.path import PATIENCE, RECEIVER, SENDER, Path, PathSample
 from ovs_highway.errors import SandboxError
 from ovs_highway.lab.gauge import NOWHERE
@@ -155,7 +155,7 @@ def run(*, rounds: int, seconds: float, tell: Callable[[Turn, PathSample], None]
         SetupError: the machine lacks something.
         SandboxError: a program does not do what it should.
     """
-    facts, placement = path.begin()
+    facts, placement = testbed.begin()
     with Path(placement, seconds=seconds) as bench:
         bench.add_ports(SENDER, RECEIVER, rules=ROOM)
         return path.compare(

@@ -123,14 +123,21 @@ def _timed(count: Callable[[], tuple[int, int]]) -> tuple[float, tuple[int, int]
     return (began + time.monotonic()) / 2, read
 
 
+def held_up(sample: Sample) -> str:
+    """Return how long a polling thread waited for its core, if that was too long; else ''."""
+    if sample.disturbance > DISTURBED:
+        return f"a polling thread was kept waiting for {sample.disturbance:.0%} of the time"
+    return ""
+
+
 def flaw(sample: Sample, others: Iterable[Sample]) -> str:
     """Return why a sample tells nothing of what it measured, whatever its rate; '' if it does.
 
     The cores are near each other when a cache line goes between them nearly as fast as in the
     fastest of `others`.
     """
-    if sample.disturbance > DISTURBED:
-        return f"a polling thread was kept waiting for {sample.disturbance:.0%} of the time"
+    if reason := held_up(sample):
+        return reason
     near = min((other.round_trip_ns for other in others if other.round_trip_ns), default=None)
     if near and sample.round_trip_ns and sample.round_trip_ns > FAR * near:
         return f"the cores were far apart: {sample.round_trip_ns:.0f} ns instead of {near:.0f}"

@@ -16,7 +16,7 @@ from ovs_highway.bench import soak as soaking
 from ovs_highway.bench import switchover as changes
 from ovs_highway.bench import vm as virtual
 from ovs_highway.bench.schedule import MIN_ROUNDS
-from ovs_highway.cli.bench_files import check, json_file, keep
+from ovs_highway.cli.bench_files import check, json_file, keep, rounds_option, seconds_option
 from ovs_highway.cli.bench_path import cycles, links, queues, rules
 from ovs_highway.cli.bench_peers import peers
 from ovs_highway.cli.table import print_table
@@ -37,20 +37,8 @@ def bench() -> None:
 
 @bench.command()
 @json_file
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=MIN_ROUNDS),
-    default=MIN_ROUNDS,
-    show_default=True,
-    help="How often each alternative has its turn.",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=0.5, max=600),
-    default=_SECONDS,
-    show_default=True,
-    help="How long each measurement counts.",
-)
+@rounds_option()
+@seconds_option(_SECONDS, least=0.5)
 def quick(path: Path | None, rounds: int, seconds: float) -> None:
     """Bypass beside memif, normal channel beside vhost-user: 64-byte packets, stock testpmd.
 

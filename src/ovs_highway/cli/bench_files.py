@@ -1,21 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every benchmark's command does before and after it measures."""
+"""What every benchmark's command takes, and does before and after it measures."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ovs_highway.bench.record import check_writable, write_json
+from ovs_highway.bench.schedule import MIN_ROUNDS
 from ovs_highway.errors import SetupError
 
 json_file = click.option(
     "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
 )
 """The option that names the file of raw results."""
+
+
+Option = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def rounds_option(
+    help: str = "How often each alternative has its turn.",
+    *,
+    least: int = MIN_ROUNDS,
+) -> Option:
+    """Return the option that says how many rounds there are at least."""
+    return click.option(
+        "--rounds",
+        type=click.IntRange(min=least),
+        default=MIN_ROUNDS,
+        show_default=True,
+        help=help,
+    )
+
+
+def seconds_option(default: float, *, least: float) -> Option:
+    """Return the option that says how long one measurement takes."""
+    return click.option(
+        "--seconds",
+        type=click.FloatRange(min=least, max=600),
+        default=default,
+        show_default=True,
+        help="How long each measurement counts.",
+    )
 
 
 def check(*files: Path | None) -> None:

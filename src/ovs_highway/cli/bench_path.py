@@ -11,8 +11,7 @@ from ovs_highway.bench import cycles as crossing
 from ovs_highway.bench import links as peers
 from ovs_highway.bench import queues as lanes
 from ovs_highway.bench import rules as classes
-from ovs_highway.bench.schedule import MIN_ROUNDS
-from ovs_highway.cli.bench_files import check, json_file, keep
+from ovs_highway.cli.bench_files import check, json_file, keep, rounds_option, seconds_option
 from ovs_highway.cli.table import print_table
 
 if TYPE_CHECKING:
@@ -23,26 +22,14 @@ if TYPE_CHECKING:
     from ovs_highway.bench.schedule import Turn
 
 _SECONDS: Final = 0.5
-_rounds = click.option(
-    "--rounds",
-    type=click.IntRange(min=MIN_ROUNDS),
-    default=MIN_ROUNDS,
-    show_default=True,
-    help="How often each alternative has its turn.",
-)
-_seconds = click.option(
-    "--seconds",
-    type=click.FloatRange(min=0.1, max=600),
-    default=_SECONDS,
-    show_default=True,
-    help="How long each measurement counts.",
-)
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    return json_file(rounds_option()(seconds_option(_SECONDS, least=0.1)(command)))
 
 
 @click.command()
-@json_file
-@_rounds
-@_seconds
+@_options
 def cycles(path: Path | None, rounds: int, seconds: float) -> None:
     """What a packet costs in the driver, sent and received: 64 and 1500 bytes, from core to core.
 
@@ -53,9 +40,7 @@ def cycles(path: Path | None, rounds: int, seconds: float) -> None:
 
 
 @click.command()
-@json_file
-@_rounds
-@_seconds
+@_options
 def rules(path: Path | None, rounds: int, seconds: float) -> None:
     """What a packet costs with 0 to 1,000 rules of 1 to 8 masks.
 
@@ -66,9 +51,7 @@ def rules(path: Path | None, rounds: int, seconds: float) -> None:
 
 
 @click.command()
-@json_file
-@_rounds
-@_seconds
+@_options
 def links(path: Path | None, rounds: int, seconds: float) -> None:
     """What a packet costs at a receiver with 1 to 64 links, of which one carries all packets.
 
@@ -79,9 +62,7 @@ def links(path: Path | None, rounds: int, seconds: float) -> None:
 
 
 @click.command()
-@json_file
-@_rounds
-@_seconds
+@_options
 def queues(path: Path | None, rounds: int, seconds: float) -> None:
     """What a packet costs where one core serves 1 to 4 queues.
 

@@ -11,8 +11,7 @@ from ovs_highway.bench import peers as suite
 from ovs_highway.bench.alternatives import ALTERNATIVES
 from ovs_highway.bench.hops import LONGEST
 from ovs_highway.bench.sample import Sample
-from ovs_highway.bench.schedule import MIN_ROUNDS
-from ovs_highway.cli.bench_files import check, json_file, keep
+from ovs_highway.cli.bench_files import check, json_file, keep, rounds_option, seconds_option
 from ovs_highway.cli.table import print_table
 
 if TYPE_CHECKING:
@@ -26,20 +25,8 @@ _SHORTEST: Final = 60
 
 @click.command()
 @json_file
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=MIN_ROUNDS,
-    show_default=True,
-    help="How often each alternative has its turn at each size.",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=0.2, max=600),
-    default=suite.SECONDS,
-    show_default=True,
-    help="How long each measurement counts.",
-)
+@rounds_option("How often each alternative has its turn at each size.", least=1)
+@seconds_option(suite.SECONDS, least=0.2)
 @click.option(
     "--sizes",
     type=click.IntRange(min=_SHORTEST, max=LONGEST),
