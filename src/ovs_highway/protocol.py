@@ -48,7 +48,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello(Message):
-    """Driver: who it is; beside it the port's region if the role is SWITCH."""
+    """Driver: who it is; beside it the port's region if the role is SWITCH.
+
+    Attributes:
+        external: a VNF that takes frames in the buffers of a link.
+    """
 
     TYPE: ClassVar[int] = shm.constant("HIGHWAY_MSG_HELLO")
     role: Role
@@ -58,9 +62,11 @@ class Hello(Message):
     epoch: int = 0
     name: str = ""
     driver: str = ""
+    external: bool = False
 
     def _write(self, body: CData) -> None:
         hello = body.hello
+        hello.flags = shm.HELLO_EXTERNAL if self.external else 0
         hello.role, hello.pid, hello.epoch = int(self.role), self.pid, self.epoch
         hello.abi_version, hello.abi_oldest = self.abi_version, self.abi_oldest
         _put(hello.name, self.name)
@@ -78,6 +84,7 @@ class Hello(Message):
             epoch=int(hello.epoch),
             name=_get(hello.name),
             driver=_get(hello.driver),
+            external=bool(hello.flags & shm.HELLO_EXTERNAL),
         )
 
 

@@ -64,15 +64,20 @@ NAME_LEN: Final = constant("HIGHWAY_NAME_LEN")
 MAX_QUEUES: Final = constant("HIGHWAY_MAX_QUEUES")
 MAX_RULES: Final = constant("HIGHWAY_MAX_RULES")
 MAX_LINKS: Final = constant("HIGHWAY_MAX_LINKS")
+MAX_FRAME: Final = constant("HIGHWAY_MAX_FRAME")
 MIN_RING_SIZE: Final = constant("HIGHWAY_MIN_RING_SIZE")
 MAX_RING_SIZE: Final = constant("HIGHWAY_MAX_RING_SIZE")
 DATA_PER_SLOT: Final = constant("HIGHWAY_DATA_PER_SLOT")
 LINK_DATA_PER_SLOT: Final = constant("HIGHWAY_LINK_DATA_PER_SLOT")
+GRANULE: Final = constant("HIGHWAY_GRANULE")
+BUFFER_HEADROOM: Final = constant("HIGHWAY_BUFFER_HEADROOM")
+MAX_BUFFER: Final = constant("HIGHWAY_MAX_BUFFER")
 LINK_DATA_ENOUGH: Final = constant("HIGHWAY_LINK_DATA_ENOUGH")
 MIN_RING_DATA: Final = constant("HIGHWAY_MIN_RING_DATA")
 RING_DESC_OFFSET: Final = constant("HIGHWAY_RING_DESC_OFFSET")
 PORT_HEADER_LEN: Final = constant("HIGHWAY_PORT_HEADER_LEN")
 LINK_HEADER_LEN: Final = constant("HIGHWAY_LINK_HEADER_LEN")
+HELLO_EXTERNAL: Final = constant("HIGHWAY_HELLO_EXTERNAL")
 MSG_LEN: Final = constant("HIGHWAY_MSG_LEN")
 PORT_MAGIC: Final = constant("HIGHWAY_PORT_MAGIC")
 LINK_MAGIC: Final = constant("HIGHWAY_LINK_MAGIC")
@@ -190,6 +195,16 @@ class RingGeometry:
     def stride(self) -> int:
         """Bytes from one ring to the next."""
         return round_up(self.used, PAGE)
+
+
+def buffer_size(max_frame: int) -> int:
+    """Return the bytes of a buffer for frames of up to `max_frame` bytes."""
+    return min(MAX_BUFFER, round_up(BUFFER_HEADROOM + max_frame, GRANULE))
+
+
+def pool_stride(ring_size: int, buffer: int) -> int:
+    """Return the bytes of a pool of `ring_size` buffers of `buffer` bytes, 0 for no buffers."""
+    return buffer and round_up(round_up(ring_size, PAGE) + ring_size * buffer, PAGE)
 
 
 def round_up(value: int, unit: int) -> int:

@@ -28,6 +28,7 @@
 
 #include "highway_bar.h"
 #include "highway_class.h"
+#include "highway_loan.h"
 #include "highway_logs.h"
 #include "highway_msg.h"
 #include "highway_pattern.h"
@@ -65,6 +66,7 @@ struct highway_options {
 	bool unordered;		/**< change channels without marks: shows that tests see it */
 	uint32_t bar_limit_ns;	/**< in a VM: longest for 64 bytes of a link; 0 = do not time it */
 	enum highway_stores stores;
+	bool external;		/**< mbufs may have buffers of a link (highway_loan.h) */
 	bool in_shm;		/**< the region lies in /dev/shm, huge pages or not */
 	char port[HIGHWAY_NAME_LEN];
 	char socket[108];	/**< empty: the default */
@@ -75,6 +77,7 @@ struct highway_options {
 /** A sender queue's bypass ring, at the receiver. */
 struct highway_rx_ring {
 	struct highway_consumer ring;
+	struct highway_loans *loans;	/**< the ring's buffers; NULL: none */
 	uint64_t entered[HIGHWAY_MAX_QUEUES]; /**< per normal ring: latest Enter seen; atomic */
 	uint64_t gate_tsc;	/**< when the first fence began to wait, 0 = none waits */
 	uint64_t packets;	/**< received; copied to the link region by the control thread */
@@ -83,6 +86,7 @@ struct highway_rx_ring {
 
 /** A link to a peer, as this VNF sees it. */
 struct highway_link {
+	TAILQ_ENTRY(highway_link) next;	/**< of those that only loans keep */
 	uint32_t slot;			/**< in the port's links[] */
 	uint32_t end;			/**< which end of the region is ours */
 	struct highway_link_geometry geometry;
@@ -179,6 +183,7 @@ struct highway_vnf_rxq {
 	struct highway_port *port;
 	uint16_t queue;
 	struct rte_mempool *pool;
+	bool external;			/**< its mbufs may have a link's buffers */
 	struct highway_presence presence;
 	struct highway_consumer normal;
 	uint32_t turn;			/**< odd: links first; half: where their round begins */
@@ -499,6 +504,8 @@ int highway_vnf_link_add(struct highway_port *port, struct highway_map *map,
 			 const struct highway_msg_link *msg, char *why, size_t len);
 bool highway_vnf_link_update(struct highway_port *port, const struct highway_msg_link *msg);
 void highway_vnf_link_remove(struct highway_port *port, uint64_t link_id);
+void highway_links_reap(void);
+bool highway_links_pinned(void);
 void highway_link_fault(struct highway_link *link, enum highway_close reason);
 int highway_presence_init(void);
 

@@ -34,50 +34,72 @@ fill_chain(struct rte_mbuf *head, struct rte_mempool *pool, const uint8_t *from,
 	}
 }
 
-void
-HIGHWAY_ISA(highway_copy_in)(struct highway_consumer *ring, struct rte_mempool *pool,
-			     uint16_t port_id, uint32_t tag, bool scatter,
-			     struct rte_mbuf **pkts, uint16_t n, struct highway_copied *done)
+/* Read a descriptor of a frame, and see where the frame lies. NULL: it cannot be. */
+static inline const uint8_t *
+place_of(const struct highway_consumer *ring, struct highway_loans *loans, struct highway_desc desc,
+	 uint64_t index)
 {
+	const struct highway_loan *loan;
+
+	if (unlikely(desc.length < RTE_ETHER_HDR_LEN || desc.length > HIGHWAY_MAX_FRAME))
+		return NULL;
+	if (likely(desc.kind == HIGHWAY_DESC_PACKET))
+		return likely(highway_desc_valid(&ring->mem, desc)) ?
+		       ring->mem.data + desc.offset : NULL;
+	loan = highway_loan_of(loans, index, desc.length);
+	return likely(loan != NULL) ?
+	       highway_buffer(&loans->buffers, loan->slot) + HIGHWAY_BUFFER_HEADROOM : NULL;
+}
+
+void
+HIGHWAY_ISA(highway_take)(struct highway_consumer *ring, struct highway_loans *loans,
+			  const struct highway_mbufs *mbufs, struct rte_mbuf **pkts, uint16_t n,
+			  struct highway_taken *done)
+{
+	const uint8_t *places[HIGHWAY_BURST];
 	struct highway_desc desc[HIGHWAY_BURST];
 	uint16_t run = 0, out = 0, i;
 
-	*done = (struct highway_copied){ 0 };
+	*done = (struct highway_taken){ 0 };
 	n = RTE_MIN(n, HIGHWAY_BURST);
 	while (run < n && highway_consumer_peek(ring, run, &desc[run])) {
-		if (unlikely(desc[run].kind != HIGHWAY_DESC_PACKET))
+		if (unlikely(desc[run].kind != HIGHWAY_DESC_PACKET) &&
+		    (loans == NULL || desc[run].kind != HIGHWAY_DESC_BUFFER))
 			break;
-		if (unlikely(!highway_desc_valid(&ring->mem, desc[run]) ||
-			     desc[run].length < RTE_ETHER_HDR_LEN ||
-			     desc[run].length > HIGHWAY_MAX_FRAME)) {
+		places[run] = place_of(ring, loans, desc[run], ring->tail + run);
+		if (unlikely(places[run] == NULL)) {
 			ring->broken = true;
 			break;
 		}
-		rte_prefetch0(ring->mem.data + desc[run].offset);
+		rte_prefetch0(places[run]);
 		run++;
 	}
 	if (run == 0)
 		return;
-	if (unlikely(rte_pktmbuf_alloc_bulk(pool, pkts, run) != 0)) {
+	if (unlikely(rte_pktmbuf_alloc_bulk(mbufs->pool, pkts, run) != 0)) {
 		done->no_mbuf = true;
 		return;
 	}
 	for (i = 0; i < run; i++) {
 		struct rte_mbuf *mbuf = pkts[i];
-		const uint8_t *from = ring->mem.data + desc[i].offset;
 		uint32_t length = desc[i].length;
 
-		mbuf->port = port_id;
-		mbuf->hash.fdir.hi = tag;
-		if (likely(length <= rte_pktmbuf_tailroom(mbuf))) {
+		mbuf->port = mbufs->port_id;
+		mbuf->hash.fdir.hi = mbufs->tag;
+		if (desc[i].kind == HIGHWAY_DESC_BUFFER && likely(mbufs->external)) {
+			highway_loan_begin(&loans->loan[(ring->tail + i) & ring->mem.mask], mbuf);
 			mbuf->data_len = (uint16_t)length;
 			mbuf->pkt_len = length;
-			rte_memcpy(rte_pktmbuf_mtod(mbuf, void *), from, length);
-		} else if (!scatter) {
+			done->lent++;
+		} else if (likely(length <= rte_pktmbuf_tailroom(mbuf))) {
+			mbuf->data_len = (uint16_t)length;
+			mbuf->pkt_len = length;
+			rte_memcpy(rte_pktmbuf_mtod(mbuf, void *), places[i], length);
+		} else if (!mbufs->scatter) {
 			rte_pktmbuf_free(mbuf);
 			done->too_long++;
 			continue;
-		} else if (!fill_chain(mbuf, pool, from, length)) {
+		} else if (!fill_chain(mbuf, mbufs->pool, places[i], length)) {
 			done->no_mbuf = true;
 			continue;
 		}

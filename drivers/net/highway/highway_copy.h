@@ -15,27 +15,39 @@
 #include <rte_memcpy.h>
 
 #include "highway_isa.h"
+#include "highway_loan.h"
 #include "highway_ring.h"
 
 #define HIGHWAY_BURST 64 /* the most that one pass of the loops below moves */
 
-/** What went by in a call of highway_copy_in(). */
-struct highway_copied {
+/** What went by in a call of highway_take(). */
+struct highway_taken {
 	uint16_t packets;	/**< mbufs handed over */
+	uint16_t lent;		/**< of them, those that have a buffer of the ring's */
 	uint16_t too_long;	/**< frames that no mbuf could take */
 	bool no_mbuf;
 	uint64_t bytes;
 };
 
+/** What mbufs are made of, and for whom. */
+struct highway_mbufs {
+	struct rte_mempool *pool;
+	uint16_t port_id;
+	bool scatter;		/**< chain mbufs for a frame that does not fit one */
+	bool external;		/**< they may have buffers that are lent */
+	uint32_t tag;		/**< for `hash.fdir.hi` */
+};
+
 /**
- * Copy frames out of a ring, up to the first descriptor that is no packet. The caller publishes.
- * A descriptor that cannot be makes the ring `broken`.
+ * Take frames out of a ring, up to the first descriptor that is none: copied, or in buffers that
+ * are lent. The caller publishes. A descriptor that cannot be makes the ring `broken`.
  *
+ * @param loans the ring's buffers, NULL if it has none
  * @param n at most HIGHWAY_BURST
  */
-void HIGHWAY_ISA(highway_copy_in)(struct highway_consumer *ring, struct rte_mempool *pool,
-				  uint16_t port_id, uint32_t tag, bool scatter,
-				  struct rte_mbuf **pkts, uint16_t n, struct highway_copied *done);
+void HIGHWAY_ISA(highway_take)(struct highway_consumer *ring, struct highway_loans *loans,
+			       const struct highway_mbufs *mbufs, struct rte_mbuf **pkts,
+			       uint16_t n, struct highway_taken *done);
 
 /** A frame that may travel; others are dropped and counted as errors. */
 static inline bool

@@ -119,6 +119,7 @@ greet(struct highway_port *port)
 			.abi_oldest = HIGHWAY_ABI_OLDEST,
 			.pid = (uint32_t)getpid(),
 			.epoch = port->epoch,
+			.flags = port->options.external ? HIGHWAY_HELLO_EXTERNAL : 0,
 		},
 	};
 	int fd = -1, slot;
@@ -474,7 +475,7 @@ collect(struct pollfd *fds, nfds_t room, int *timeout)
 
 	fds[n++] = (struct pollfd){ .fd = kick_fd, .events = POLLIN };
 	pthread_mutex_lock(&highway_lock);
-	*timeout = TAILQ_EMPTY(&highway_ports) ? -1 : TICK_MS;
+	*timeout = TAILQ_EMPTY(&highway_ports) && !highway_links_pinned() ? -1 : TICK_MS;
 	if (highway_serial_fd() >= 0)
 		fds[n++] = (struct pollfd){ .fd = highway_serial_fd(), .events = POLLIN };
 	TAILQ_FOREACH(port, &highway_ports, next) {
@@ -507,6 +508,7 @@ run(void *arg __rte_unused)
 		highway_serial_tick();
 		TAILQ_FOREACH(port, &highway_ports, next)
 			serve(port);
+		highway_links_reap();
 		pthread_mutex_unlock(&highway_lock);
 	}
 	return NULL;

@@ -16,7 +16,7 @@
 
 static const char *const known_args[] = {
 	"role", "port", "socket", "idle", "queues", "ring-size", "rules", "drain-timeout",
-	"unordered", "bar-limit", "memory", "stores", NULL
+	"unordered", "bar-limit", "memory", "stores", "external-buffers", NULL
 };
 
 struct number_range {
@@ -166,7 +166,7 @@ check_role(const char *name, const struct rte_kvargs *args, struct highway_optio
 {
 	static const char *const switch_only[] = { "queues", "ring-size", "rules", "memory" };
 	static const char *const vnf_only[] = { "socket", "idle", "drain-timeout",
-						 "unordered", "bar-limit" };
+						 "unordered", "bar-limit", "external-buffers" };
 	unsigned int i;
 
 	if (options->role == HIGHWAY_ROLE_SWITCH) {
@@ -231,8 +231,8 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 	args = rte_kvargs_parse(devargs == NULL ? "" : devargs, known_args);
 	if (args == NULL) {
 		HW_LOG(ERR, "%s: cannot read \"%s\"; known are role, port, socket, idle, queues, "
-		       "ring-size, rules, memory, stores, drain-timeout, bar-limit and unordered, "
-		       "each as key=value", name,
+		       "ring-size, rules, memory, stores, external-buffers, drain-timeout, "
+		       "bar-limit and unordered, each as key=value", name,
 		       devargs == NULL ? "" : devargs);
 		return -EINVAL;
 	}
@@ -243,6 +243,8 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 		    "give an absolute path of at most 107 bytes") != 0 ||
 	    process(args, name, "idle", parse_idle, options, "give poll, yield or sleep") != 0 ||
 	    process(args, name, "unordered", parse_flag, &options->unordered,
+		    "give 0 or 1") != 0 ||
+	    process(args, name, "external-buffers", parse_flag, &options->external,
 		    "give 0 or 1") != 0 ||
 	    process(args, name, "memory", parse_memory, &options->in_shm,
 		    "give auto or shm") != 0 ||

@@ -225,6 +225,7 @@ rx_queue_setup(struct rte_eth_dev *dev, uint16_t id, uint16_t n_desc __rte_unuse
 	rxq->port = port;
 	rxq->queue = id;
 	rxq->pool = pool;
+	rxq->external = port->options.external && highway_loans_fit(pool);
 	rxq->pause_cycles = HIGHWAY_PAUSE_NS * (rte_get_tsc_hz() / 1000000) / 1000;
 	dev->data->rx_queues[id] = rxq;
 	return 0;

@@ -17,6 +17,9 @@
 #include "highway.h"
 #include "highway_vnf.h"
 
+/* Links that have been detached while the application still reads frames in them. */
+static TAILQ_HEAD(, highway_link) pinned = TAILQ_HEAD_INITIALIZER(pinned);
+
 static struct highway_link_region *
 region_of(const struct highway_link *link)
 {
@@ -35,6 +38,25 @@ ring_at(const struct highway_link *link, uint32_t end, uint32_t queue)
 	const struct highway_link_geometry *g = &link->geometry;
 
 	return RTE_PTR_ADD(link->map.base, g->ring_offset[end] + queue * g->ring_stride);
+}
+
+/* The buffers of a ring that `end` sends on; size 0 if there are none. */
+static struct highway_buffers
+buffers_of(const struct highway_link *link, uint32_t end, uint32_t queue)
+{
+	const struct highway_link_geometry *g = &link->geometry;
+	uint32_t size = g->buffer_size[end];
+	uint8_t *pool;
+
+	if (size == 0)
+		return (struct highway_buffers){ 0 };
+	pool = RTE_PTR_ADD(link->map.base, g->pools_offset[end] +
+			   queue * highway_pool_stride(g->ring_size, size));
+	return (struct highway_buffers){
+		.states = pool,
+		.data = pool + highway_pool_states(g->ring_size),
+		.size = size,
+	};
 }
 
 static const char *
@@ -78,12 +100,48 @@ place_tx(const struct highway_link *link, struct highway_vnf_txq *txq)
 	highway_ring_place(&tl->ring.mem, ring_at(link, link->end, txq->queue),
 			   link->geometry.ring_size, link->geometry.ring_data);
 	tl->ring.stores = txq->port->options.stores;
+	tl->ring.buffers = buffers_of(link, link->end, txq->queue);
 	ret = highway_producer_attach(&tl->ring);
 	/* A queue that was set up anew has forgotten whether it had left. */
 	tl->left_at = tl->ring.head == 0 ? 0 : UINT64_MAX;
 	tl->peer_id = link->peer_id;
 	tl->link_id = link->geometry.link_id;
 	return ret;
+}
+
+static void
+free_loans(struct highway_link *link)
+{
+	uint32_t i;
+
+	for (i = 0; i < link->n_rx_rings; i++)
+		rte_free(link->rx[i].loans);
+}
+
+/* Take up the rings that the other end sends on, and their buffers if this port lends them. */
+static int
+place_rx(struct highway_link *link)
+{
+	const struct highway_link_geometry *g = &link->geometry;
+	uint32_t i;
+	int ret;
+
+	for (i = 0; i < link->n_rx_rings; i++) {
+		struct highway_buffers buffers = buffers_of(link, 1 - link->end, i);
+		struct highway_rx_ring *rx = &link->rx[i];
+
+		highway_ring_place(&rx->ring.mem, ring_at(link, 1 - link->end, i), g->ring_size,
+				   g->ring_data);
+		ret = highway_consumer_attach(&rx->ring);
+		if (ret != 0)
+			return ret;
+		if (buffers.size == 0)
+			continue;
+		rx->loans = highway_loans_make(&buffers, g->ring_size);
+		if (rx->loans == NULL)
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 /** Give queues that were set up after the links their rings. Queues are not running. */
@@ -208,11 +266,9 @@ highway_vnf_link_add(struct highway_port *port, struct highway_map *map,
 	n_rx = g.n_queues[1 - msg->end];
 	link = rte_zmalloc("highway_link", sizeof(*link) + n_rx * sizeof(link->rx[0]),
 			   RTE_CACHE_LINE_SIZE);
-	if (link == NULL) {
-		snprintf(why, len, "no memory in the VNF");
-		ret = -ENOMEM;
-		goto unmap;
-	}
+	ret = -ENOMEM;
+	if (link == NULL)
+		goto no_memory;
 	link->slot = (uint32_t)slot;
 	link->end = msg->end;
 	link->flags = msg->flags;
@@ -221,13 +277,11 @@ highway_vnf_link_add(struct highway_port *port, struct highway_map *map,
 	link->peer_id = msg->peer_id;
 	link->n_rx_rings = n_rx;
 	memcpy(link->peer_name, msg->peer_name, sizeof(link->peer_name) - 1);
-	for (i = 0; i < n_rx; i++) {
-		highway_ring_place(&link->rx[i].ring.mem, ring_at(link, 1 - link->end, i),
-				   g.ring_size, g.ring_data);
-		ret = highway_consumer_attach(&link->rx[i].ring);
-		if (ret != 0)
-			goto bad_ring;
-	}
+	ret = place_rx(link);
+	if (ret == -ENOMEM)
+		goto no_memory;
+	if (ret != 0)
+		goto bad_ring;
 	for (i = 0; i < highway_n_txq(port); i++) {
 		ret = place_tx(link, port->dev->data->tx_queues[i]);
 		if (ret != 0)
@@ -241,9 +295,8 @@ highway_vnf_link_add(struct highway_port *port, struct highway_map *map,
 	if (port->view != NULL && highway_view_renew(port) != 0) {
 		port->links[slot] = NULL;
 		port->n_links--;
-		snprintf(why, len, "no memory in the VNF");
 		ret = -ENOMEM;
-		goto free_link;
+		goto no_memory;
 	}
 	end_of(link, link->end)->epoch = port->epoch;
 	end_of(link, link->end)->max_frame = HIGHWAY_MAX_FRAME;
@@ -255,7 +308,12 @@ highway_vnf_link_add(struct highway_port *port, struct highway_map *map,
 
 bad_ring:
 	snprintf(why, len, "a ring of the link has impossible indexes");
+	goto free_link;
+no_memory:
+	snprintf(why, len, "no memory in the VNF");
 free_link:
+	if (link != NULL)
+		free_loans(link);
 	rte_free(link);
 unmap:
 	highway_unmap(map);
@@ -375,7 +433,9 @@ abandon(const struct highway_link *link)
 			continue;
 		__atomic_store_n(&mem.ctl->head, tail, __ATOMIC_RELEASE);
 		for (; tail != head; tail++) {
-			sum += highway_desc_read(&mem, tail).kind == HIGHWAY_DESC_PACKET;
+			uint8_t kind = highway_desc_read(&mem, tail).kind;
+
+			sum += kind == HIGHWAY_DESC_PACKET || kind == HIGHWAY_DESC_BUFFER;
 			highway_ring_clear(&mem, tail);
 		}
 	}
@@ -388,6 +448,22 @@ given_up(const struct highway_port *port, const struct highway_link *link)
 {
 	return __atomic_load_n(&end_of(link, 1 - link->end)->attached, __ATOMIC_ACQUIRE) == 0 ||
 	       rte_rdtsc() - link->leaving_tsc >= highway_drain_limit(port);
+}
+
+/* Free a link, unless the application still reads frames in it. */
+static bool
+end_link(struct highway_link *link)
+{
+	uint32_t i;
+
+	for (i = 0; i < link->n_rx_rings; i++) {
+		if (highway_loans_out(link->rx[i].loans))
+			return false;
+	}
+	free_loans(link);
+	highway_unmap(&link->map);
+	rte_free(link);
+	return true;
 }
 
 /* The link stands in no view any more. */
@@ -413,8 +489,29 @@ detach(struct highway_port *port, struct highway_link *link)
 	highway_ctrl_link_reply(port, HIGHWAY_MSG_LINK_REMOVED, link->geometry.link_id,
 				link->peer_id, link->close == HIGHWAY_CLOSE_NONE ?
 				HIGHWAY_STATUS_OK : HIGHWAY_STATUS_REFUSED, link->why);
-	highway_unmap(&link->map);
-	rte_free(link);
+	if (!end_link(link))
+		TAILQ_INSERT_TAIL(&pinned, link, next);
+}
+
+/** End what loans alone have kept. Called by the control thread. */
+void
+highway_links_reap(void)
+{
+	struct highway_link *link, *after;
+
+	for (link = TAILQ_FIRST(&pinned); link != NULL; link = after) {
+		after = TAILQ_NEXT(link, next);
+		TAILQ_REMOVE(&pinned, link, next);
+		if (!end_link(link))
+			TAILQ_INSERT_HEAD(&pinned, link, next);
+	}
+}
+
+/** Are there such links? */
+bool
+highway_links_pinned(void)
+{
+	return !TAILQ_EMPTY(&pinned);
 }
 
 /* What the link's phase and the other end allow. */

@@ -17,6 +17,8 @@
 #include "highway_put.h"
 
 #define WRITE_AHEAD 4096	/* bytes of data that are fetched before their turn */
+#define SLOTS_AHEAD 3		/* the same for buffers */
+#define LEAST_LENT 512		/* bytes; shorter frames are not worth a loan */
 #define TIMED_EVERY 16		/* bursts, while the receiver is near */
 #define TRIED_EVERY 1024	/* bursts, while it is far: then the cache is tried for some */
 #define SETTLING 8		/* of those that are not timed yet */
@@ -91,15 +93,33 @@ copy(uint8_t *to, const struct rte_mbuf *mbuf)
  * order, so without this each would wait for its line alone. A prefetch never faults.
  */
 static inline void
-fetch_ahead(const uint8_t *at, uint32_t length)
+fetch(const uint8_t *at, uint32_t length)
 {
 	uint32_t i;
 
 	for (i = 0; i < length; i += RTE_CACHE_LINE_SIZE)
-		__builtin_prefetch(at + WRITE_AHEAD + i, 1);
+		__builtin_prefetch(at + i, 1);
 }
 
 /* -------------------------------------------------------------------------------------- ring --- */
+
+/* Is the next frame to be written into the buffer of its slot? */
+static inline bool
+lendable(const struct highway_producer *ring, uint64_t index, uint32_t length)
+{
+	return length >= LEAST_LENT &&
+	       length <= ring->buffers.size - HIGHWAY_BUFFER_HEADROOM &&
+	       highway_buffer_free(&ring->buffers, index & ring->mem.mask);
+}
+
+static __rte_always_inline void
+write_frame(uint8_t *to, const struct rte_mbuf *mbuf, const bool past_cache)
+{
+	if (past_cache && likely(mbuf->nb_segs == 1))
+		stream(to, mbuf);
+	else
+		copy(to, mbuf);
+}
 
 /*
  * Copy frames while there is room for descriptors and data is not to wrap around; `word` is what
@@ -107,7 +127,7 @@ fetch_ahead(const uint8_t *at, uint32_t length)
  */
 static __rte_always_inline uint16_t
 put_some(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, uint64_t word,
-	 const bool past_cache)
+	 const bool past_cache, const bool lends)
 {
 	uint64_t *batch = &ring->batch[ring->head - ring->published];
 	uint32_t at = ring->data_head, end = highway_producer_end(ring);
@@ -118,19 +138,42 @@ put_some(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, uint
 		const struct rte_mbuf *mbuf = pkts[i];
 		uint32_t length = mbuf->pkt_len, need = highway_granules(length);
 
-		if (unlikely(end - at < need))
+		if (unlikely(end - at < need) || (lends && lendable(ring, ring->head + i, length)))
 			break;
-		if (past_cache && likely(mbuf->nb_segs == 1))
-			stream(data + at, mbuf);
-		else
-			copy(data + at, mbuf);
+		write_frame(data + at, mbuf, past_cache);
 		if (!past_cache)
-			fetch_ahead(data + at, length);
+			fetch(data + at + WRITE_AHEAD, length);
 		batch[i] = word | at | (uint64_t)length << 32;
 		at += need;
 	}
 	ring->head += i;
 	ring->data_head = at;
+	return i;
+}
+
+/* The same for frames that are written into the buffers of their slots. */
+static __rte_always_inline uint16_t
+lend_some(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, uint64_t word,
+	  const bool past_cache)
+{
+	uint64_t *batch = &ring->batch[ring->head - ring->published];
+	/* Where the next frame begins that takes the ring's data. */
+	uint32_t at = ring->data_head < ring->mem.data_len ? ring->data_head : 0;
+	uint16_t i;
+
+	for (i = 0; i < n; i++) {
+		uint32_t slot = (ring->head + i) & ring->mem.mask, length = pkts[i]->pkt_len;
+
+		if (!lendable(ring, slot, length))
+			break;
+		write_frame(highway_buffer(&ring->buffers, slot) + HIGHWAY_BUFFER_HEADROOM,
+			    pkts[i], past_cache);
+		if (!past_cache)
+			fetch(highway_buffer(&ring->buffers, (slot + SLOTS_AHEAD) & ring->mem.mask) +
+			      HIGHWAY_BUFFER_HEADROOM, length);
+		batch[i] = word | at | (uint64_t)length << 32;
+	}
+	ring->head += i;
 	return i;
 }
 
@@ -145,17 +188,30 @@ room(const struct highway_producer *ring, uint16_t n)
 	return (uint16_t)RTE_MIN(left, (uint64_t)n);
 }
 
-static __rte_always_inline uint16_t
-put(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, const bool past_cache)
+static __rte_always_inline uint64_t
+word_of(const struct highway_producer *ring, enum highway_desc_kind kind)
 {
-	uint16_t done = 0;
+	return highway_desc_word(0, 0, kind, highway_stamp(&ring->mem, ring->head));
+}
+
+static __rte_always_inline uint16_t
+put(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, const bool past_cache,
+    const bool lends)
+{
+	uint16_t done = 0, some;
 
 	highway_producer_fetch(ring);
 	while (done < n) {
-		uint64_t word = highway_desc_word(0, 0, HIGHWAY_DESC_PACKET,
-						  highway_stamp(&ring->mem, ring->head));
-
-		done += put_some(ring, pkts + done, room(ring, n - done), word, past_cache);
+		some = put_some(ring, pkts + done, room(ring, n - done),
+				word_of(ring, HIGHWAY_DESC_PACKET), past_cache, lends);
+		done += some;
+		if (lends) {
+			some = lend_some(ring, pkts + done, room(ring, n - done),
+					 word_of(ring, HIGHWAY_DESC_BUFFER), past_cache);
+			done += some;
+			if (some != 0)
+				continue;
+		}
 		if (done == n)
 			break;
 		if (past_cache)
@@ -167,6 +223,22 @@ put(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, const boo
 	if (past_cache)
 		_mm_sfence();
 	return done;
+}
+
+static uint16_t
+put_cached(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n)
+{
+	if (unlikely(ring->buffers.size != 0))
+		return put(ring, pkts, n, false, true);
+	return put(ring, pkts, n, false, false);
+}
+
+static uint16_t
+put_streamed(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n)
+{
+	if (unlikely(ring->buffers.size != 0))
+		return put(ring, pkts, n, true, true);
+	return put(ring, pkts, n, true, false);
 }
 
 /* Did a burst through the cache take as long as one does to a core that is far? */
@@ -201,19 +273,19 @@ HIGHWAY_ISA(highway_put)(struct highway_producer *ring, struct rte_mbuf **pkts, 
 	uint64_t tsc;
 
 	if (unlikely(ring->stores == HIGHWAY_STORES_STREAMED))
-		return put(ring, pkts, n, true);
+		return put_streamed(ring, pkts, n);
 	if (n < LONG_BURST || unlikely(ring->stores == HIGHWAY_STORES_CACHED))
-		return put(ring, pkts, n, false);
+		return put_cached(ring, pkts, n);
 	if (++ring->untimed < wait) {
 		if (ring->far)
-			return put(ring, pkts, n, true);
-		return put(ring, pkts, n, false);
+			return put_streamed(ring, pkts, n);
+		return put_cached(ring, pkts, n);
 	}
 	/* What was streamed has to come back into the caches before they can be fast. */
 	if (ring->far && ring->untimed < wait + SETTLING)
-		return put(ring, pkts, n, false);
+		return put_cached(ring, pkts, n);
 	tsc = rte_rdtsc();
-	done = put(ring, pkts, n, false);
+	done = put_cached(ring, pkts, n);
 	tsc = rte_rdtsc() - tsc;
 	if (done == n)
 		judge(ring, was_slow(tsc, pkts, n));

@@ -142,6 +142,31 @@ ring_sound(uint32_t ring_size, uint32_t ring_data, uint64_t stride)
 	       stride >= HIGHWAY_RING_DESC_OFFSET + ring_size * 8ULL + ring_data;
 }
 
+uint64_t
+highway_pool_states(uint32_t ring_size)
+{
+	return align_up(ring_size, PAGE);
+}
+
+uint64_t
+highway_pool_stride(uint32_t ring_size, uint32_t buffer_size)
+{
+	return align_up(highway_pool_states(ring_size) + (uint64_t)ring_size * buffer_size, PAGE);
+}
+
+static bool
+pools_sound(const struct highway_link_geometry *g, int end, uint64_t size)
+{
+	uint32_t buffer = g->buffer_size[end];
+
+	if (buffer == 0)
+		return true;
+	return buffer > HIGHWAY_BUFFER_HEADROOM && buffer <= HIGHWAY_MAX_BUFFER &&
+	       buffer % HIGHWAY_GRANULE == 0 &&
+	       rings_fit(g->pools_offset[end], g->n_queues[end],
+			 highway_pool_stride(g->ring_size, buffer), size);
+}
+
 int
 highway_port_region_check(const struct highway_map *map, struct highway_geometry *g,
 			  const char **why)
@@ -202,6 +227,8 @@ highway_link_region_check(const struct highway_map *map, struct highway_link_geo
 		.ring_data = region->ring_data,
 		.ring_offset = { region->ring_offset[0], region->ring_offset[1] },
 		.ring_stride = region->ring_stride,
+		.pools_offset = { region->pools_offset[0], region->pools_offset[1] },
+		.buffer_size = { region->buffer_size[0], region->buffer_size[1] },
 	};
 	if (!ring_sound(g->ring_size, g->ring_data, g->ring_stride))
 		*why = "its ring size is out of range";
@@ -211,6 +238,8 @@ highway_link_region_check(const struct highway_map *map, struct highway_link_geo
 		else if (!rings_fit(g->ring_offset[end], g->n_queues[end], g->ring_stride,
 				    header.size))
 			*why = "its rings do not fit into it";
+		else if (!pools_sound(g, end, header.size))
+			*why = "its buffers do not fit into it";
 	}
 	return *why == NULL ? 0 : -EBADMSG;
 }

@@ -84,7 +84,13 @@ struct highway_link_geometry {
 	uint32_t ring_data;
 	uint64_t ring_offset[2];
 	uint64_t ring_stride;
+	uint64_t pools_offset[2];
+	uint32_t buffer_size[2];	/**< 0: no pools */
 };
+
+/** Bytes before the buffers of a pool, and bytes of a pool. */
+uint64_t highway_pool_states(uint32_t ring_size);
+uint64_t highway_pool_stride(uint32_t ring_size, uint32_t buffer_size);
 
 /** The same for a link region. */
 int highway_link_region_check(const struct highway_map *map, struct highway_link_geometry *geometry,

@@ -42,6 +42,13 @@ struct highway_ring_mem {
 	uint32_t data_len;	/**< bytes */
 };
 
+/** A pool of buffers in a link region, one per slot of a ring; `size` is 0 if there is none. */
+struct highway_buffers {
+	uint8_t *states;	/**< [slots] 1: the receiver's application reads it */
+	uint8_t *data;
+	uint32_t size;		/**< bytes of each, with headroom */
+};
+
 /** How frames are written: see highway_put.c. */
 enum highway_stores {
 	HIGHWAY_STORES_AUTO,
@@ -59,6 +66,7 @@ struct highway_producer {
 	uint32_t data_tail;	/**< bytes: where the oldest unconsumed frame starts */
 	bool broken;
 	/* Of highway_put(): */
+	struct highway_buffers buffers;
 	enum highway_stores stores;
 	bool far;		/**< the consumer's core, as it seems */
 	uint8_t in_a_row;	/**< timed bursts that say otherwise */
@@ -76,6 +84,7 @@ struct highway_consumer {
 	bool broken;
 };
 
+/** Bytes of a ring's data that a frame takes. */
 static inline uint32_t
 highway_granules(uint32_t length)
 {
@@ -92,6 +101,20 @@ highway_ring_place(struct highway_ring_mem *mem, void *base, uint32_t ring_size,
 	mem->mask = ring_size - 1;
 	mem->shift = (uint32_t)__builtin_ctz(ring_size);
 	mem->data_len = ring_data;
+}
+
+static inline uint8_t *
+highway_buffer(const struct highway_buffers *buffers, uint32_t slot)
+{
+	return buffers->data + (size_t)slot * buffers->size;
+}
+
+/** Is the buffer of a slot the sender's again? Only for slots that it may write a descriptor to. */
+static inline bool
+highway_buffer_free(const struct highway_buffers *buffers, uint32_t slot)
+{
+	/* Pairs with the end of a loan. */
+	return __atomic_load_n(&buffers->states[slot], __ATOMIC_ACQUIRE) == 0;
 }
 
 /** What tells that the descriptor in a slot is the one with this index. Never 0. */
@@ -237,6 +260,8 @@ highway_producer_attach(struct highway_producer *p)
 	last = highway_desc_read(&p->mem, p->tail_seen);
 	p->data_tail = last.offset;
 	last = highway_desc_read(&p->mem, p->head - 1);
+	if (last.kind == HIGHWAY_DESC_BUFFER)
+		last.length = 0;
 	if (!highway_desc_valid(&p->mem, last) || p->data_tail >= p->mem.data_len ||
 	    ((p->data_tail | last.offset) & (HIGHWAY_GRANULE - 1)) != 0) {
 		highway_producer_break(p);

@@ -46,6 +46,8 @@ enum highway_limits {
 	HIGHWAY_LINK_DATA_ENOUGH = 2031616,
 	HIGHWAY_MIN_RING_DATA = 262144,	/**< bytes; holds some 28 frames of maximum length */
 	HIGHWAY_GRANULE = 128,		/**< bytes; frames start on multiples of it in ring data */
+	HIGHWAY_BUFFER_HEADROOM = 128,	/**< bytes before a frame in its buffer */
+	HIGHWAY_MAX_BUFFER = 16384,	/**< bytes */
 	HIGHWAY_RING_DESC_OFFSET = 4096, /**< bytes from a ring's start to its descriptors */
 	HIGHWAY_PORT_HEADER_LEN = 8192,	/**< bytes before the rule table */
 	HIGHWAY_LINK_HEADER_LEN = 8192,	/**< bytes before the first ring */
@@ -67,7 +69,8 @@ enum highway_desc_kind {
 	HIGHWAY_DESC_ENTER = 2,		/**< normal ring, VNF to switch: struct highway_marker */
 	HIGHWAY_DESC_LEAVE = 3,		/**< normal ring, VNF to switch: struct highway_marker */
 	HIGHWAY_DESC_FENCE = 4,		/**< bypass ring: struct highway_marker */
-	HIGHWAY_DESC_SYNC = 5		/**< normal ring, switch to VNF: struct highway_sync */
+	HIGHWAY_DESC_SYNC = 5,		/**< normal ring, switch to VNF: struct highway_sync */
+	HIGHWAY_DESC_BUFFER = 6		/**< bypass ring: a frame in the slot's buffer */
 };
 
 enum highway_desc_stamp {
@@ -76,7 +79,8 @@ enum highway_desc_stamp {
 
 /** One entry of a ring; written and read as one 64-bit word. [producer] */
 struct highway_desc {
-	uint32_t offset;	/**< bytes from the start of the ring's data */
+	/** Bytes from the start of the ring's data; BUFFER: where what follows in it begins */
+	uint32_t offset;
 	uint16_t length;	/**< bytes */
 	uint8_t kind;		/**< enum highway_desc_kind */
 	/**
@@ -282,7 +286,7 @@ struct highway_queue_stats {
 	uint64_t abandoned;	/**< left in a bypass ring whose receiver is gone */
 	uint64_t rx_refused;	/**< dropped: came over a checked link and matched no rule */
 	uint64_t tx_no_switch;	/**< dropped: for the normal channel while nobody reads it */
-	uint8_t pad[8];
+	uint64_t rx_external;	/**< of rx_bypass_packets: handed over without a copy */
 };
 
 /**
@@ -348,7 +352,7 @@ struct highway_link_end {
 
 /**
  * One per pair of ports; made by highwayd. Behind the first HIGHWAY_LINK_HEADER_LEN bytes: the
- * rings that end 0 sends on (n_queues[0] of them), then those of end 1.
+ * rings that end 0 sends on (n_queues[0] of them), those of end 1, and their pools, if any.
  */
 struct highway_link_region {
 	struct highway_header header;
@@ -367,7 +371,14 @@ struct highway_link_region {
 	uint32_t flags;
 	uint64_t created_ns;		/**< CLOCK_REALTIME [agent] */
 	uint64_t active_ns;		/**< CLOCK_REALTIME, 0 if never [agent] */
-	uint8_t pad1[240];
+	/**
+	 * Pools of buffers that end 0, end 1 send in, one per ring: a byte for each of its slots,
+	 * up to the next multiple of 4096, and as many buffers. A byte is 1 while somebody at the
+	 * receiver reads the slot's buffer, else 0 [receiver]
+	 */
+	uint64_t pools_offset[2];
+	uint32_t buffer_size[2];	/**< bytes with headroom; 0: there are no pools */
+	uint8_t pad1[216];
 	struct highway_link_end end[2];
 	/** What each end has received, per sender queue. [that end's VNF] */
 	struct highway_counter received[2][16];
@@ -424,6 +435,10 @@ enum highway_status {
 	HIGHWAY_STATUS_LATER = 2	/**< try again in a while */
 };
 
+enum highway_hello_flags {
+	HIGHWAY_HELLO_EXTERNAL = 1	/**< VNF: takes frames in the buffers of a link */
+};
+
 struct highway_msg_hello {
 	uint32_t role;			/**< enum highway_role */
 	uint32_t abi_version;
@@ -432,7 +447,8 @@ struct highway_msg_hello {
 	uint64_t epoch;			/**< the sender's, as in its region */
 	char name[64];			/**< port */
 	char driver[64];		/**< driver and DPDK version */
-	uint8_t pad[72];
+	uint32_t flags;			/**< enum highway_hello_flags */
+	uint8_t pad[68];
 };
 
 struct highway_msg_welcome {

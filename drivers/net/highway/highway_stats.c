@@ -32,6 +32,7 @@ highway_vnf_add_rx_stats(const struct highway_vnf_rxq *rxq, struct highway_queue
 	stats->rx_bypass_bytes = rxq->stats.rx_bypass_bytes;
 	stats->rx_nombuf = rxq->stats.rx_nombuf;
 	stats->rx_refused = rxq->stats.rx_refused;
+	stats->rx_external = rxq->stats.rx_external;
 }
 
 static void
@@ -41,7 +42,7 @@ add(struct highway_queue_stats *sum, const struct highway_queue_stats *more)
 	const uint64_t *from = (const uint64_t *)more;
 	size_t i;
 
-	for (i = 0; i < offsetof(struct highway_queue_stats, pad) / sizeof(uint64_t); i++)
+	for (i = 0; i < sizeof(*sum) / sizeof(uint64_t); i++)
 		to[i] += from[i];
 }
 
@@ -177,6 +178,7 @@ vnf_named(const struct highway_port *port, struct named *named)
 		{ "tx_ring_full", s.tx_full },
 		{ "rx_no_mbuf", s.rx_nombuf },
 		{ "rx_bypass_refused_errors", s.rx_refused },
+		{ "rx_bypass_external_packets", s.rx_external },
 		{ "rx_frame_errors", rx_errors },
 		{ "tx_frame_errors", tx_errors },
 		{ "tx_no_switch_packets", s.tx_no_switch },

@@ -216,8 +216,14 @@ static uint16_t
 drain(struct highway_switch_rxq *rxq, uint32_t queue, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct highway_consumer *c = &rxq->rings[queue].ring;
-	struct rte_eth_dev_data *data = rxq->port->dev->data;
-	struct highway_copied done;
+	const struct rte_eth_dev_data *data = rxq->port->dev->data;
+	const struct highway_mbufs mbufs = {
+		.pool = rxq->pool,
+		.port_id = data->port_id,
+		.scatter = data->scattered_rx,
+		.tag = QUEUE_TAG | queue,
+	};
+	struct highway_taken done;
 	uint64_t before = c->tail;
 	uint16_t got = 0, passes;
 
@@ -225,8 +231,7 @@ drain(struct highway_switch_rxq *rxq, uint32_t queue, struct rte_mbuf **pkts, ui
 		return 0;
 	/* Marks and frames that are too long do not count as got, but they count as rounds. */
 	for (passes = 0; got < n && !c->broken && passes < HIGHWAY_MAX_PASSES; passes++) {
-		HIGHWAY_ISA(highway_copy_in)(c, rxq->pool, data->port_id, QUEUE_TAG | queue,
-					     data->scattered_rx, pkts + got, n - got, &done);
+		HIGHWAY_ISA(highway_take)(c, NULL, &mbufs, pkts + got, n - got, &done);
 		got += done.packets;
 		rxq->packets += done.packets;
 		rxq->bytes += done.bytes;

@@ -106,18 +106,17 @@ held(struct highway_vnf_rxq *rxq, const struct highway_view *view)
 }
 
 static uint16_t
-drain_normal(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool scatter,
-	     struct rte_mbuf **pkts, uint16_t n)
+drain_normal(struct highway_vnf_rxq *rxq, const struct highway_view *view,
+	     const struct highway_mbufs *mbufs, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct highway_consumer *ring = &rxq->normal;
-	struct highway_copied done;
+	struct highway_taken done;
 	uint64_t before = ring->tail;
 	uint16_t got = 0, passes;
 
 	for (passes = 0; got < n && passes < HIGHWAY_MAX_PASSES && !ring->broken &&
 	     !held(rxq, view); passes++) {
-		HIGHWAY_ISA(highway_copy_in)(ring, rxq->pool, rxq->port->dev->data->port_id, 0,
-					     scatter, pkts + got, n - got, &done);
+		HIGHWAY_ISA(highway_take)(ring, NULL, mbufs, pkts + got, n - got, &done);
 		got += done.packets;
 		rxq->stats.rx_normal_packets += done.packets;
 		rxq->stats.rx_normal_bytes += done.bytes;
@@ -179,7 +178,7 @@ let_through(const struct highway_classifier *check, const struct rte_mbuf *mbuf)
 static bool
 check_frames(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 	     const struct highway_classifier *check, struct rte_mbuf **pkts,
-	     struct highway_copied *done)
+	     struct highway_taken *done)
 {
 	const struct highway_gate *gate = &rxq->port->region->gate;
 	uint16_t i, kept = 0;
@@ -206,17 +205,20 @@ check_frames(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 	return true;
 }
 
-/* Copy in what stands the check. false: nothing more from this ring in this burst. */
+/*
+ * Copy in what stands the check. false: nothing more from this ring in this burst. Buffers are not
+ * lent here: the sender could still change what was checked.
+ */
 static __rte_noinline bool
 take_checked(struct highway_vnf_rxq *rxq, const struct highway_view *view,
-	    const struct highway_classifier *check, struct highway_consumer *ring, bool scatter,
-	    struct rte_mbuf **pkts, uint16_t n, struct highway_copied *done)
+	     const struct highway_classifier *check, struct highway_consumer *ring,
+	     const struct highway_mbufs *mbufs, struct rte_mbuf **pkts, uint16_t n,
+	     struct highway_taken *done)
 {
-	uint16_t port_id = rxq->port->dev->data->port_id;
 	/* Others look at the ring's index: it moves on when the check is through. */
 	struct highway_consumer trial = *ring;
 
-	HIGHWAY_ISA(highway_copy_in)(&trial, rxq->pool, port_id, 0, scatter, pkts, n, done);
+	HIGHWAY_ISA(highway_take)(&trial, NULL, mbufs, pkts, n, done);
 	if (!check_frames(rxq, view, check, pkts, done))
 		return false;
 	*ring = trial;
@@ -225,13 +227,12 @@ take_checked(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 
 static uint16_t
 drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
-	     struct highway_link *link, struct highway_rx_ring *rx, bool scatter,
-	     struct rte_mbuf **pkts, uint16_t n)
+	     struct highway_link *link, struct highway_rx_ring *rx,
+	     const struct highway_mbufs *mbufs, struct rte_mbuf **pkts, uint16_t n)
 {
 	const struct highway_classifier *check = view->links[link->slot].check;
-	uint16_t port_id = rxq->port->dev->data->port_id;
 	struct highway_consumer *ring = &rx->ring;
-	struct highway_copied done;
+	struct highway_taken done;
 	uint64_t before = ring->tail;
 	uint16_t got = 0, passes;
 
@@ -240,15 +241,16 @@ drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 		struct highway_desc desc;
 
 		if (likely(check == NULL))
-			HIGHWAY_ISA(highway_copy_in)(ring, rxq->pool, port_id, 0, scatter,
-						     pkts + got, n - got, &done);
-		else if (!take_checked(rxq, view, check, ring, scatter, pkts + got, n - got, &done))
+			HIGHWAY_ISA(highway_take)(ring, rx->loans, mbufs, pkts + got, n - got,
+						  &done);
+		else if (!take_checked(rxq, view, check, ring, mbufs, pkts + got, n - got, &done))
 			break;
 		got += done.packets;
 		rx->packets += done.packets;
 		rx->bytes += done.bytes;
 		rxq->stats.rx_bypass_packets += done.packets;
 		rxq->stats.rx_bypass_bytes += done.bytes;
+		rxq->stats.rx_external += done.lent;
 		rxq->errors += done.too_long;
 		rxq->stats.rx_nombuf += done.no_mbuf;
 		if (done.no_mbuf || ring->broken)
@@ -258,7 +260,8 @@ drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 		if (!highway_consumer_ready(ring))
 			break;
 		desc = highway_desc_read(&ring->mem, ring->tail);
-		if (desc.kind == HIGHWAY_DESC_PACKET)
+		if (desc.kind == HIGHWAY_DESC_PACKET ||
+		    (desc.kind == HIGHWAY_DESC_BUFFER && check == NULL && rx->loans != NULL))
 			continue;
 		if (desc.kind != HIGHWAY_DESC_FENCE ||
 		    !highway_marker_read(ring, desc, &fence, sizeof(fence))) {
@@ -280,7 +283,8 @@ drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 /* The rings of this queue in one link, beginning with another one each time. */
 static uint16_t
 drain_link(struct highway_vnf_rxq *rxq, const struct highway_view *view,
-	   struct highway_link *link, bool scatter, struct rte_mbuf **pkts, uint16_t n)
+	   struct highway_link *link, const struct highway_mbufs *mbufs, struct rte_mbuf **pkts,
+	   uint16_t n)
 {
 	uint32_t first = rxq->queue, ring, own, i;
 	uint16_t got = 0;
@@ -290,7 +294,7 @@ drain_link(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 	own = (link->n_rx_rings - first + view->n_rxq - 1) / view->n_rxq;
 	ring = own == 1 ? first : first + rxq->round++ % own * view->n_rxq;
 	for (i = 0; i < own && got < n; i++) {
-		got += drain_bypass(rxq, view, link, &link->rx[ring], scatter, pkts + got, n - got);
+		got += drain_bypass(rxq, view, link, &link->rx[ring], mbufs, pkts + got, n - got);
 		ring += view->n_rxq;
 		if (ring >= link->n_rx_rings)
 			ring = first;
@@ -319,14 +323,14 @@ cold_links(struct highway_vnf_rxq *rxq, uint64_t cold)
 /* Look at some links, from the lowest slot on. */
 static uint16_t
 drain_some(struct highway_vnf_rxq *rxq, const struct highway_view *view, uint64_t slots,
-	   bool scatter, struct rte_mbuf **pkts, uint16_t n)
+	   const struct highway_mbufs *mbufs, struct rte_mbuf **pkts, uint16_t n)
 {
 	uint16_t got = 0, some;
 
 	for (; slots != 0 && got < n; slots &= slots - 1) {
 		struct highway_link *link = view->links[__builtin_ctzll(slots)].link;
 
-		some = drain_link(rxq, view, link, scatter, pkts + got, n - got);
+		some = drain_link(rxq, view, link, mbufs, pkts + got, n - got);
 		if (some != 0) {
 			rxq->warm |= slots & -slots;
 			rxq->used |= slots & -slots;
@@ -341,8 +345,8 @@ drain_some(struct highway_vnf_rxq *rxq, const struct highway_view *view, uint64_
  * at each would cost more than the frames. A queue that naps between its polls looks at all.
  */
 static uint16_t
-drain_links(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool scatter,
-	    struct rte_mbuf **pkts, uint16_t n)
+drain_links(struct highway_vnf_rxq *rxq, const struct highway_view *view,
+	    const struct highway_mbufs *mbufs, struct rte_mbuf **pkts, uint16_t n)
 {
 	uint64_t warm = view->link_mask, behind = UINT64_MAX << rxq->turn / 2;
 	uint16_t got = 0;
@@ -356,12 +360,12 @@ drain_links(struct highway_vnf_rxq *rxq, const struct highway_view *view, bool s
 			rxq->used = 0;
 		}
 		warm &= rxq->warm;
-		got = drain_some(rxq, view, cold_links(rxq, view->link_mask & ~warm), scatter,
+		got = drain_some(rxq, view, cold_links(rxq, view->link_mask & ~warm), mbufs,
 				 pkts, n);
 	}
 	/* The round begins somewhere else each time. */
-	got += drain_some(rxq, view, warm & behind, scatter, pkts + got, n - got);
-	got += drain_some(rxq, view, warm & ~behind, scatter, pkts + got, n - got);
+	got += drain_some(rxq, view, warm & behind, mbufs, pkts + got, n - got);
+	got += drain_some(rxq, view, warm & ~behind, mbufs, pkts + got, n - got);
 	return got;
 }
 
@@ -405,7 +409,7 @@ HIGHWAY_ISA(highway_vnf_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	struct highway_port *port = rxq->port;
 	const struct highway_view *view;
 	uint16_t got = 0;
-	bool scatter;
+	struct highway_mbufs mbufs;
 
 	if (rxq->pause_tsc != 0) {
 		if (rte_rdtsc() - rxq->pause_tsc < rxq->pause_cycles)
@@ -416,17 +420,22 @@ HIGHWAY_ISA(highway_vnf_rx)(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	view = __atomic_load_n(&port->view, __ATOMIC_ACQUIRE);
 	if (unlikely(view == NULL || !view->receiving))
 		goto out;
-	scatter = port->dev->data->scattered_rx;
+	mbufs = (struct highway_mbufs){
+		.pool = rxq->pool,
+		.port_id = port->dev->data->port_id,
+		.scatter = port->dev->data->scattered_rx,
+		.external = rxq->external,
+	};
 	/* By turns, so that neither channel starves the other, nor a link the next one. */
 	rxq->turn++;
 	if (rxq->turn >= 2 * RTE_MAX(view->n_slots, 1U))
 		rxq->turn = 0;
 	if ((rxq->turn & 1) != 0) {
-		got = drain_links(rxq, view, scatter, pkts, n);
-		got += drain_normal(rxq, view, scatter, pkts + got, n - got);
+		got = drain_links(rxq, view, &mbufs, pkts, n);
+		got += drain_normal(rxq, view, &mbufs, pkts + got, n - got);
 	} else {
-		got = drain_normal(rxq, view, scatter, pkts, n);
-		got += drain_links(rxq, view, scatter, pkts + got, n - got);
+		got = drain_normal(rxq, view, &mbufs, pkts, n);
+		got += drain_links(rxq, view, &mbufs, pkts + got, n - got);
 	}
 out:
 	highway_presence_exit(&rxq->presence);

@@ -398,11 +398,17 @@ static inline void
 free_sent(const struct highway_vnf_txq *txq, struct rte_mbuf **pkts, uint16_t n)
 {
 	uint16_t segments = 0, i;
+	uint64_t flags = 0;
 
-	/* The application promises: one pool, and nobody else holds them. */
-	for (i = 0; txq->fast_free && i < n; i++)
+	/*
+	 * The application promises: one pool, and nobody else holds them. It need not know that
+	 * those from another port of this driver have its buffers.
+	 */
+	for (i = 0; txq->fast_free && i < n; i++) {
 		segments |= pkts[i]->nb_segs;
-	if (likely(segments == 1))
+		flags |= pkts[i]->ol_flags;
+	}
+	if (likely(segments == 1 && (flags & RTE_MBUF_F_EXTERNAL) == 0))
 		rte_mempool_put_bulk(pkts[0]->pool, (void **)pkts, n);
 	else
 		rte_pktmbuf_free_bulk(pkts, n);

@@ -51,6 +51,7 @@ class PortFacts:
         no_room: why no further link can be made, None if one can.
         terms: on which terms the database lets it have links; None: that is not known (yet).
         directed: its driver knows links with terms for each direction.
+        buffer: bytes of the buffers of a link in which its VNF takes frames, 0 if it does not.
     """
 
     name: str
@@ -65,11 +66,16 @@ class PortFacts:
     no_room: str | None = None
     terms: Terms | None = None
     directed: bool = True
+    buffer: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Make:
-    """Make the region of a link; then call `made` or `failed`."""
+    """Make the region of a link; then call `made` or `failed`.
+
+    Attributes:
+        buffers: bytes of the buffers that end 0 and end 1 may send in, 0 for none.
+    """
 
     link_id: int
     pair: Pair
@@ -77,6 +83,7 @@ class Make:
     n_queues: tuple[int, int]
     ring_size: int
     flags: Flags
+    buffers: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -352,6 +352,8 @@ class Highwayd:
                     self._breakpoint.reach(point, self._regions[action.link_id].names)
 
     def _make(self, action: Make, now: float) -> None:
+        # A VM's memory for links is used again while somebody may still read in a buffer.
+        in_vm = any(self._machines.of_port(name) is not None for name in action.pair)
         try:
             link = LinkRegion.create(
                 tag=self._tag,
@@ -360,6 +362,7 @@ class Highwayd:
                 port_ids=action.port_ids,
                 n_queues=action.n_queues,
                 ring_size=action.ring_size,
+                buffers=(0, 0) if in_vm else action.buffers,
                 flags=action.flags,
                 dirs=self._machines.region_dirs(action.pair),
             )

@@ -513,4 +513,10 @@ class Links:
                 n_queues=(both[0].n_queues, both[1].n_queues),
                 ring_size=max(both[0].ring_size, both[1].ring_size),
                 flags=flags,
+                buffers=(_buffers(flags[1], both[1]), _buffers(flags[0], both[0])),
             )
+
+
+def _buffers(flags: LinkFlag, receiver: PortFacts) -> int:
+    """Return the bytes of the buffers to send in to a receiver; what it checks, it copies."""
+    return 0 if LinkFlag.CHECKED in flags else receiver.buffer

@@ -39,6 +39,7 @@ class Vnf:
         session: numbers the connections of this highwayd.
         unfit: why it can have the normal channel only, None if it can have links.
         directed: it knows links with terms for each direction.
+        external: it takes frames in the buffers of a link.
     """
 
     channel: VnfChannel
@@ -47,6 +48,7 @@ class Vnf:
     driver: str
     unfit: str | None = None
     directed: bool = True
+    external: bool = False
 
 
 @dataclass(slots=True)
@@ -93,7 +95,11 @@ class Port:
             no_room=self.no_room,
             terms=terms,
             directed=vnf is None or vnf.directed,
+            buffer=shm.buffer_size(self._max_frame()) if vnf is not None and vnf.external else 0,
         )
+
+    def _max_frame(self) -> int:
+        return min(int(self.region.raw.switch_state.max_frame), shm.MAX_FRAME)
 
     def want(self, peer_id: int, rules: int) -> None:
         """Note how many rules towards a peer are in force."""

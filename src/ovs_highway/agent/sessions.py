@@ -190,6 +190,7 @@ class Sessions:
                 driver=hello.driver,
                 unfit=unfit,
                 directed=version >= shm.ABI_DIRECTED,
+                external=hello.external,
             )
             port.vnf = vnf
             log.info(

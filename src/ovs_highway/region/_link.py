@@ -49,6 +49,7 @@ class LinkRegion(Region):
         names: both ports, in order of their names; end 0 and end 1.
         port_ids: region ids of the two ports.
         n_queues: sender queues of each end.
+        buffers: bytes of the buffers that each end sends in, 0 if there are none.
         path: its file.
     """
 
@@ -77,10 +78,16 @@ class LinkRegion(Region):
         return link
 
     @staticmethod
-    def size_of(n_queues: tuple[int, int], ring_size: int) -> int:
-        """Return the bytes of a region for so many sender queues at each end."""
+    def size_of(
+        n_queues: tuple[int, int], ring_size: int, buffers: tuple[int, int] = (0, 0)
+    ) -> int:
+        """Return the bytes of a region for so many sender queues, and such buffers, at each end."""
         stride = RingGeometry.of_link(ring_size).stride
-        return shm.next_power_of_two(shm.LINK_HEADER_LEN + sum(n_queues) * stride)
+        pools = (
+            count * shm.pool_stride(ring_size, buffer)
+            for count, buffer in zip(n_queues, buffers, strict=True)
+        )
+        return shm.next_power_of_two(shm.LINK_HEADER_LEN + sum(n_queues) * stride + sum(pools))
 
     @classmethod
     def create(
@@ -92,6 +99,7 @@ class LinkRegion(Region):
         port_ids: tuple[int, int],
         n_queues: tuple[int, int],
         ring_size: int,
+        buffers: tuple[int, int] = (0, 0),
         flags: tuple[LinkFlag, LinkFlag] = (shm.FREE, shm.FREE),
         dirs: Sequence[Path] | None = None,
     ) -> LinkRegion:
@@ -103,7 +111,7 @@ class LinkRegion(Region):
         rings = RingGeometry.of_link(ring_size)
         path, fd = allocate(
             region_name(tag, "link", f"{link_id:016x}"),
-            cls.size_of(n_queues, ring_size),
+            cls.size_of(n_queues, ring_size, buffers),
             region_dirs() if dirs is None else dirs,
         )
         try:
@@ -124,6 +132,10 @@ class LinkRegion(Region):
                     raw.n_queues[end] = n_queues[end]
                     raw.ring_offset[end] = offset
                     offset += n_queues[end] * rings.stride
+                for end in (0, 1):
+                    raw.buffer_size[end] = buffers[end]
+                    raw.pools_offset[end] = offset if buffers[end] else 0
+                    offset += n_queues[end] * shm.pool_stride(rings.size, buffers[end])
                 raw.phase = int(Phase.NEW)
                 raw.flags = _pack(flags)
                 raw.created_ns = time.time_ns()
@@ -149,12 +161,18 @@ class LinkRegion(Region):
         if not all(1 <= count <= shm.MAX_QUEUES for count in self.n_queues):
             raise RegionError(f"{what} has {self.n_queues} queues")
         self.rings = check_rings(what, self.size, raw)
-        check_extents(
-            what,
-            self.size,
-            shm.LINK_HEADER_LEN,
-            [(int(raw.ring_offset[end]), self.n_queues[end] * self.rings.stride) for end in (0, 1)],
-        )
+        self.buffers = (int(raw.buffer_size[0]), int(raw.buffer_size[1]))
+        if any(buffer > shm.MAX_BUFFER or buffer % shm.GRANULE for buffer in self.buffers):
+            raise RegionError(f"{what} has buffers of {self.buffers} bytes")
+        extents = [
+            (int(raw.ring_offset[end]), self.n_queues[end] * self.rings.stride) for end in (0, 1)
+        ]
+        extents += [
+            (int(raw.pools_offset[end]), self.n_queues[end] * shm.pool_stride(self.rings.size, size))
+            for end, size in enumerate(self.buffers)
+            if size
+        ]
+        check_extents(what, self.size, shm.LINK_HEADER_LEN, extents)
 
     @property
     def phase(self) -> Phase:
