@@ -119,11 +119,12 @@ def test_cycles_are_medians_of_both_sides_together() -> None:
             {
                 "64": [sample(50, 30), sample(60, 10), sample(40, 50)],
                 "1500": [sample(100, 200)] * 3,
+                "1500_external": [sample(110, 40)] * 3,
             }
         )
     )
     assert (found["tx_64"], found["rx_64"], found["rx_tx_64"]) == (50, 30, 80)
-    assert found["rx_tx_1500"] == 300
+    assert (found["rx_tx_1500"], found["rx_tx_1500_external"]) == (300, 150)
 
 
 def test_the_ratio_of_rules_is_that_of_both_sides() -> None:

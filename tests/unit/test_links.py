@@ -927,3 +927,23 @@ class Story(RuleBasedStateMachine):
 
 Story.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestStory = Story.TestCase
+
+
+def made_with(world: World) -> tuple[int, int]:
+    (make,) = [action for action in world.run() if isinstance(action, Make)]
+    return make.buffers
+
+
+def test_buffers_are_for_what_a_receiver_takes_without_a_copy() -> None:
+    world = World()
+    world.change("b", buffer=1664)
+    world.want("a", "b")
+    assert made_with(world) == (1664, 0)
+
+
+def test_there_are_no_buffers_for_what_is_checked() -> None:
+    world = World()
+    for name in ("a", "b"):
+        world.change(name, buffer=1664, terms=Terms(port=name, mode=Mode.CHECKED))
+    world.want("a", "b")
+    assert made_with(world) == (0, 0)

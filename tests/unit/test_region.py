@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 TAG = "00112233445566ff"
 
 
-def new_link(folder: Path, *, queues: tuple[int, int] = (1, 1), ring_size: int = 64) -> LinkRegion:
+def new_link(
+    folder: Path,
+    *,
+    queues: tuple[int, int] = (1, 1),
+    ring_size: int = 64,
+    buffers: tuple[int, int] = (0, 0),
+) -> LinkRegion:
     return LinkRegion.create(
         tag=TAG,
         link_id=0xABC,
@@ -31,6 +37,7 @@ def new_link(folder: Path, *, queues: tuple[int, int] = (1, 1), ring_size: int =
         port_ids=(1, 2),
         n_queues=queues,
         ring_size=ring_size,
+        buffers=buffers,
         dirs=[folder],
     )
 
@@ -150,6 +157,41 @@ def test_a_link_region_is_read_as_it_was_made(tmp_path: Path) -> None:
 def test_the_default_link_region_fits_into_two_huge_pages(tmp_path: Path) -> None:
     with new_link(tmp_path, ring_size=shm.constant("HIGHWAY_DEFAULT_RING_SIZE")) as link:
         assert link.size == 2 * shm.HUGE_PAGE
+
+
+@pytest.mark.parametrize("buffers", [(1664, 0), (0, 9216), (1664, 2048)])
+def test_buffers_lie_behind_the_rings_of_a_link(tmp_path: Path, buffers: tuple[int, int]) -> None:
+    queues, ring_size = (2, 3), 64
+    with (
+        new_link(tmp_path, queues=queues, ring_size=ring_size, buffers=buffers) as link,
+        LinkRegion.open(link.path) as other,
+    ):
+        assert other.buffers == buffers
+        end = int(link.raw.ring_offset[1]) + queues[1] * link.rings.stride
+        for index, size in enumerate(buffers):
+            if size:
+                assert link.raw.pools_offset[index] == end
+                end += queues[index] * shm.pool_stride(ring_size, size)
+        assert end <= link.size
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("buffer_size", 100, "buffers of"),
+        ("buffer_size", 1 << 20, "buffers of"),
+        ("buffer_size", 16384, "outside"),
+        ("pools_offset", 8192, "overlap|areas|outside"),
+        ("pools_offset", 1 << 62, "outside|areas"),
+    ],
+)
+def test_a_link_region_with_bad_buffers_is_refused(
+    tmp_path: Path, field: str, value: int, words: str
+) -> None:
+    with new_link(tmp_path, buffers=(1664, 0)) as link:
+        getattr(link.raw, field)[0] = value
+        with pytest.raises(RegionError, match=words):
+            LinkRegion.open(link.path)
 
 
 def test_a_link_region_says_what_its_ends_heed(tmp_path: Path) -> None:

@@ -27,6 +27,14 @@ ALTERNATIVES: Final = {
     "bypass": Alternative(
         what="one sender core to one receiver core, over the bypass", measure=Hops.bypass
     ),
+    "bypass_external": Alternative(
+        what="the same, external-buffers=1 at the receiver: frames from 512 bytes on are not copied"
+        " a second time",
+        measure=Hops.bypass_external,
+    ),
+    "bypass_checked": Alternative(
+        what="the same as bypass, highway-mode=checked at both ports", measure=Hops.bypass_checked
+    ),
     "memif": Alternative(what="the same two programs over net_memif", measure=Hops.memif),
     "memif_zc_tx": Alternative(
         what="the same, zero-copy=yes at the sender: one copy, by the receiver",

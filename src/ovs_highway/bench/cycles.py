@@ -17,15 +17,20 @@ if TYPE_CHECKING:
 
     from ovs_highway.bench.schedule import Results, Turn
 
-SIZES: Final = (64, 1500)
+CASES: Final = {
+    "64": (64, ""),
+    "1500": (1500, ""),
+    "1500_external": (1500, "external-buffers=1"),
+}
+"""Frame size and options of the VNF's ports, by the name that ends the keys of JSON."""
 
 
 def figures(results: Results[PathSample]) -> dict[str, float]:
-    """Return the medians: cycles per packet of each side and of both, and Mpps, by size."""
+    """Return the medians: cycles per packet of each side and of both, and Mpps, by case."""
     found: dict[str, float] = {}
-    for size in SIZES:
+    for case in CASES:
         for key, read in _READ.items():
-            found[f"{key}_{size}"] = path.median(results, str(size), read)
+            found[f"{key}_{case}"] = path.median(results, case, read)
     return found
 
 
@@ -37,8 +42,8 @@ _READ: Final[dict[str, Callable[[PathSample], float]]] = {
 }
 
 
-def _once(bench: Path, size: int) -> PathSample:
-    with bench.gauge() as gauge:
+def _once(bench: Path, size: int, devargs: str) -> PathSample:
+    with bench.gauge(devargs=devargs) as gauge:
         bench.await_bypass(gauge)
         return bench.take(gauge, size=size)
 
@@ -57,7 +62,7 @@ def run(*, rounds: int, seconds: float, tell: Callable[[Turn, PathSample], None]
         return path.compare(
             "cycles",
             bench,
-            {str(size): partial(_once, bench, size) for size in SIZES},
+            {case: partial(_once, bench, *what) for case, what in CASES.items()},
             figures,
             facts=facts,
             rounds=rounds,

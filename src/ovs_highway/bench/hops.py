@@ -64,18 +64,30 @@ class Hops(Testbed):
 
     def bypass(self, size: int) -> Sample:
         """Measure one core to one core over the bypass."""
+        return self._bypass(size)
+
+    def bypass_external(self, size: int) -> Sample:
+        """Measure the same with a receiver that takes large frames without a copy."""
+        return self._bypass(size, receiver=",external-buffers=1")
+
+    def bypass_checked(self, size: int) -> Sample:
+        """Measure the same over a link whose receiver checks what comes."""
+        return self._bypass(size, mode="checked")
+
+    def _bypass(self, size: int, *, receiver: str = "", mode: str = "") -> Sample:
         vdevs = [f"net_highway0,port={name}" for name in _A_B]
+        vdevs[1] += receiver
         with (
-            self._highway_ports(size, ring_size=ONE_WAY_RING),
-            self._one_way(size, *vdevs) as (sender, receiver),
+            self._highway_ports(size, ring_size=ONE_WAY_RING, mode=mode),
+            self._one_way(size, *vdevs) as (source, sink),
         ):
             _await(
-                lambda: receiver.xstats().get("rx_bypass_packets", 0) > 0,
+                lambda: sink.xstats().get("rx_bypass_packets", 0) > 0,
                 f"no packet takes the bypass: {self._links()}",
             )
-            before = receiver.xstats()["rx_bypass_packets"]
-            sample = self._sample(size, receiver, [sender, receiver])
-            taken = receiver.xstats()["rx_bypass_packets"] - before
+            before = sink.xstats()["rx_bypass_packets"]
+            sample = self._sample(size, sink, [source, sink])
+            taken = sink.xstats()["rx_bypass_packets"] - before
             if taken < _GAIN * sample.packets:
                 raise SandboxError(
                     f"only {taken} of {sample.packets} packets took the bypass: {self._links()}"
@@ -202,10 +214,13 @@ class Hops(Testbed):
     # What they are made of -------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _highway_ports(self, size: int, *, ring_size: int) -> Iterator[None]:
+    def _highway_ports(self, size: int, *, ring_size: int, mode: str = "") -> Iterator[None]:
         try:
             for number, name in enumerate(_A_B, 1):
                 self.sandbox.add_port(BRIDGE, name, number, ring_size=ring_size)
+                if mode:
+                    mode_id = f"external_ids:highway-mode={mode}"
+                    self.sandbox.vsctl("set", "Interface", name, mode_id)
                 if mtu := _mtu(size):
                     self.sandbox.vsctl("set", "Interface", name, mtu)
             self._connect()

@@ -95,7 +95,12 @@ class Path(Testbed):
 
     @contextlib.contextmanager
     def gauge(
-        self, ports: Sequence[str] = (SENDER, RECEIVER), *, queues: int = 1, swap: bool = False
+        self,
+        ports: Sequence[str] = (SENDER, RECEIVER),
+        *,
+        queues: int = 1,
+        swap: bool = False,
+        devargs: str = "",
     ) -> Iterator[Gauge]:
         """Start a gauge at some ports; `swap`: it sends on the first core, not on the second."""
         cores = self.cores.second, self.cores.first
@@ -105,6 +110,7 @@ class Path(Testbed):
             cores=cores[::-1] if swap else cores,
             main_core=self.cores.first,
             queues=queues,
+            devargs=devargs,
             env=self.sandbox.env,
         ) as gauge:
             gauge.wait_link_up()

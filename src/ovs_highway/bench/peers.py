@@ -44,6 +44,9 @@ MEMIF: Final = ("memif", "memif_zc_tx", "memif_zc_rx")
 RATIOS: Final = {
     "memif_default": ("bypass", ("memif",)),
     "memif_best": ("bypass", MEMIF),
+    "external_memif_best": ("bypass_external", MEMIF),
+    "external": ("bypass_external", ("bypass",)),
+    "checked": ("bypass_checked", ("bypass",)),
     "limit": ("bypass", ("limit_mbufs",)),
     "limit_bare": ("bypass", ("limit_bare",)),
     "normal_vhost": ("normal", ("vhostuser",)),

@@ -234,6 +234,10 @@ class Traffic(CommandedProgram):
         """Send what one port receives on another one, on the queue of the same number."""
         self.command(f"forward {port} {to}")
 
+    def hold(self, mbufs: int) -> None:
+        """Keep the last `mbufs` of each receive queue, and check them again before freeing them."""
+        self.command(f"hold {mbufs}")
+
     def stats(self) -> TrafficStats:
         """Return everything that is counted."""
         return read_stats(self.command("stats"))

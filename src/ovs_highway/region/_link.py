@@ -168,7 +168,10 @@ class LinkRegion(Region):
             (int(raw.ring_offset[end]), self.n_queues[end] * self.rings.stride) for end in (0, 1)
         ]
         extents += [
-            (int(raw.pools_offset[end]), self.n_queues[end] * shm.pool_stride(self.rings.size, size))
+            (
+                int(raw.pools_offset[end]),
+                self.n_queues[end] * shm.pool_stride(self.rings.size, size),
+            )
             for end, size in enumerate(self.buffers)
             if size
         ]

@@ -15,6 +15,8 @@
  *   port PORT                  link state, MTU, queues
  *   stats                      everything that is counted
  *   xstats PORT                the driver's extended statistics
+ *   hold N                     keep the last N mbufs of each receive queue, and check them again
+ *                              before they are freed
  *   forget-gaps                silence until now was on purpose
  *   quit
  */
@@ -274,6 +276,18 @@ class_command(FILE *out, char *words)
 	answer_text(out, frame_class_define((unsigned int)id, spec, &why) == 0 ? NULL : why);
 }
 
+static void
+hold_command(FILE *out, const char *words)
+{
+	char *end;
+	unsigned long n = strtoul(words, &end, 10);
+	bool fits = end != words && *end == '\0' && n < MAX_HELD;
+
+	if (fits)
+		__atomic_store_n(&settings.held, (unsigned int)n, __ATOMIC_RELAXED);
+	answer_text(out, fits ? NULL : "hold: give a number below 4096");
+}
+
 /* false: the last one */
 static bool
 obey(FILE *out, char *line)
@@ -292,6 +306,8 @@ obey(FILE *out, char *line)
 	} else if (strcmp(command, "forget-gaps") == 0) {
 		receive_forget_gaps();
 		answer_text(out, NULL);
+	} else if (strcmp(command, "hold") == 0) {
+		hold_command(out, words);
 	} else if (strcmp(command, "class") == 0) {
 		class_command(out, words);
 	} else {

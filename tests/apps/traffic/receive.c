@@ -221,6 +221,34 @@ check(struct rx_queue *rxq, const struct rte_mbuf *mbuf, uint64_t now)
 	note_number(rxq, s, number, length);
 }
 
+/* Nobody may have changed what an application still has. */
+static void
+let_go(struct rx_queue *rxq, uint64_t keep)
+{
+	uint8_t scratch[MAX_FRAME];
+
+	for (; rxq->held_next - rxq->held_first > keep; rxq->held_first++) {
+		struct rte_mbuf *mbuf = rxq->held[rxq->held_first % MAX_HELD];
+		struct stream_id id;
+		uint64_t number;
+
+		if (frame_check(rte_pktmbuf_read(mbuf, 0, mbuf->pkt_len, scratch), mbuf->pkt_len,
+				&id, &number) != FRAME_OK) {
+			notes_add("changed while it was held: port %u queue %u", rxq->port,
+				  rxq->queue);
+			traffic_add(&rxq->corrupt, 1);
+		}
+		rte_pktmbuf_free(mbuf);
+	}
+}
+
+static void
+hold(struct rx_queue *rxq, struct rte_mbuf *mbuf)
+{
+	let_go(rxq, MAX_HELD - 1);
+	rxq->held[rxq->held_next++ % MAX_HELD] = mbuf;
+}
+
 /* As a router would; a flow on the way may have rewritten it. */
 static void
 restore_destination(struct rte_mbuf *mbuf)
@@ -250,11 +278,14 @@ receive_some(struct rx_queue *rxq)
 	int to = ports[rxq->port].forward_to;
 	struct rte_mbuf *burst[MAX_BURST];
 	uint64_t now, bytes = 0;
+	unsigned int held;
 	uint16_t n, i;
 
 	/* What the next hop refuses waits here, and what is behind it in the ring. */
 	if (rxq->n_pending != 0)
 		return forward_pending(rxq, (uint16_t)to);
+	held = __atomic_load_n(&settings.held, __ATOMIC_RELAXED);
+	let_go(rxq, held);
 	n = rte_eth_rx_burst(rxq->port, rxq->queue, burst, (uint16_t)settings.burst);
 	if (n == 0)
 		return false;
@@ -273,6 +304,9 @@ receive_some(struct rx_queue *rxq)
 	}
 	for (i = 0; i < n; i++)
 		check(rxq, burst[i], now);
-	rte_pktmbuf_free_bulk(burst, n);
+	for (i = 0; held != 0 && i < n; i++)
+		hold(rxq, burst[i]);
+	if (held == 0)
+		rte_pktmbuf_free_bulk(burst, n);
 	return true;
 }

@@ -30,6 +30,7 @@
 #define MAX_CLASSES 32
 #define MAX_SOURCES 32
 #define MAX_BURST 64
+#define MAX_HELD 4096
 #define MAX_FRAME 9234		/* MTU 9216, Ethernet header, a VLAN tag */
 #define MAX_HEADER 96
 #define MAX_SIZES 16
@@ -173,6 +174,8 @@ struct rx_queue {
 	unsigned int n_shapes;
 	unsigned int n_pending;	/**< to be forwarded */
 	struct rte_mbuf *pending[MAX_BURST];
+	struct rte_mbuf *held[MAX_HELD];	/**< the last ones, to be checked again */
+	uint64_t held_first, held_next;		/**< of them; modulo MAX_HELD */
 } __rte_cache_aligned;
 
 bool receive_some(struct rx_queue *rxq);
@@ -206,6 +209,7 @@ struct settings {
 	unsigned int source;	/**< of port 0 */
 	unsigned int tx_shift;	/**< tx queue q belongs to worker q + tx_shift */
 	unsigned int polls;	/**< idle rounds before a worker yields, 0 = never */
+	unsigned int held;	/**< mbufs that a receive queue keeps for a while; atomic */
 	struct { uint16_t rx, tx; } queues[MAX_PORTS];
 	unsigned int n_queues;
 };
