@@ -277,6 +277,45 @@ class Log(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch(Message):
+    """Switch: what the ends of a link have counted cannot both be true.
+
+    Attributes:
+        sender_id, receiver_id: region ids of their ports.
+        sent, received: packets and bytes since the comparison began.
+    """
+
+    TYPE: ClassVar[int] = shm.constant("HIGHWAY_MSG_MISMATCH")
+    link_id: int
+    sender_id: int
+    receiver_id: int
+    sent: tuple[int, int] = (0, 0)
+    received: tuple[int, int] = (0, 0)
+
+    def _write(self, body: CData) -> None:
+        found = body.mismatch
+        found.link_id, found.sender_id, found.receiver_id = (
+            self.link_id,
+            self.sender_id,
+            self.receiver_id,
+        )
+        found.sent_packets, found.sent_bytes = self.sent
+        found.received_packets, found.received_bytes = self.received
+
+    @classmethod
+    def _read(cls, port_id: int, body: CData) -> Mismatch:
+        found = body.mismatch
+        return cls(
+            port_id=port_id,
+            link_id=int(found.link_id),
+            sender_id=int(found.sender_id),
+            receiver_id=int(found.receiver_id),
+            sent=(int(found.sent_packets), int(found.sent_bytes)),
+            received=(int(found.received_packets), int(found.received_bytes)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PortReleased(_RegionMessage):
     """VNF in a VM: its port has nothing mapped any more; answers PORT_GONE, or by itself."""
 
@@ -300,6 +339,7 @@ _TYPES: Final[dict[int, type[Message]]] = {
         Purged,
         Log,
         PortReleased,
+        Mismatch,
     )
 }
 

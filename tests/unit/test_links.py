@@ -947,3 +947,21 @@ def test_there_are_no_buffers_for_what_is_checked() -> None:
         world.change(name, buffer=1664, terms=Terms(port=name, mode=Mode.CHECKED))
     world.want("a", "b")
     assert made_with(world) == (0, 0)
+
+
+def test_a_link_whose_ends_count_differently_goes_and_is_tried_again_later() -> None:
+    world = World()
+    world.want("a", "b")
+    world.run()
+    world.answer()
+    world.run()
+    (link_id,) = world.regions
+    world.links.mismatch(link_id, "a counts 3, b 5", world.now)
+    world.run()
+    world.answer()
+    world.run()
+    assert not world.regions
+    assert "a counts 3, b 5" in world.status().reason
+    world.run(TIMING.backoff)
+    assert world.regions
+    world.links.mismatch(link_id, "of a link that is gone", world.now)

@@ -33,10 +33,12 @@ MESSAGES: list[Message] = [
     protocol.Purged(token=11),
     protocol.Log(level=4, text="hm"),
     protocol.PortReleased(port_id=5, region_id=5),
+    protocol.Mismatch(link_id=9, sender_id=1, receiver_id=2, sent=(3, 4), received=(5, 6)),
 ]
 
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "int": st.integers(0, (1 << 32) - 1),
+    "tuple[int, int]": st.tuples(*[st.integers(0, (1 << 64) - 1)] * 2),
     "end": st.integers(0, 1),
     "bool": st.booleans(),
     "str": st.text(st.characters(exclude_categories=("C", "Z")), max_size=15),

@@ -82,6 +82,8 @@ struct highway_rx_ring {
 	uint64_t gate_tsc;	/**< when the first fence began to wait, 0 = none waits */
 	uint64_t packets;	/**< received; copied to the link region by the control thread */
 	uint64_t bytes;
+	uint64_t off;		/**< packets taken off it, dropped or not, but for refused ones */
+	uint64_t off_bytes;
 } __rte_cache_aligned;
 
 /** A link to a peer, as this VNF sees it. */
@@ -324,6 +326,27 @@ struct highway_switch_tx {
 	struct highway_pending pending[HIGHWAY_MAX_PENDING];
 };
 
+/** What may be true of a difference, as far as it is known. */
+struct highway_range {
+	int64_t least;
+	int64_t most;
+};
+
+/** A link to this port: what its sender counts beside what this port's VNF counts. */
+struct highway_compared {
+	uint64_t link_id;	/**< 0 = none */
+	uint64_t sender_id;
+	uint64_t sent_packets;	/**< accounted to the sender since the comparison began */
+	uint64_t sent_bytes;
+	uint64_t told;		/**< when that was last noted; 0 = it is not */
+	struct highway_counter sent;	/**< as noted, */
+	struct highway_counter heard;	/**< and what the VNF said just before */
+	struct highway_counter base;	/**< what the VNF said when the comparison began */
+	struct highway_range packets;	/**< sent less heard, but for what is in the rings */
+	struct highway_range bytes;
+	bool reported;
+};
+
 /** Everything that only the switch role has. */
 struct highway_switch {
 	int fd;				/**< the region's file, locked */
@@ -347,6 +370,8 @@ struct highway_switch {
 	uint64_t unclaimed;
 	uint64_t table_full;		/**< rules accepted inert because the table was full */
 	uint64_t bad_counters;
+	uint64_t mismatches;		/**< links to this port whose ends count differently */
+	struct highway_compared compared[HIGHWAY_MAX_LINKS]; /**< as in the region's `heard` */
 	uint64_t hold_until_tsc;	/**< deliver nothing before; 0 = no hold; atomic */
 	uint32_t hold_token;		/**< of the purge that ends the hold */
 	uint32_t purged_token;		/**< of the last purge that was done */
@@ -376,6 +401,7 @@ struct highway_conn {
 	uint64_t region_id;	/**< if serial: under which highwayd knows the port */
 	uint64_t retry_tsc;
 	uint32_t sequence;
+	uint32_t abi_version;	/**< that highwayd speaks with us */
 	bool away_logged;
 	bool refused_logged;
 	struct highway_msg_input input;
@@ -480,6 +506,11 @@ void highway_account_inherit(struct highway_port *port, struct rte_flow *flow);
 void highway_account_bequeath(struct highway_port *port, const struct highway_key *key,
 			      const struct highway_key *mask, uint64_t packets, uint64_t bytes);
 void highway_account_expire(struct highway_port *port);
+
+/* highway_compare.c: do the ends of a link count the same? */
+void highway_compare_sent(struct highway_port *port, uint64_t sender_id,
+			  const struct highway_counter *more);
+void highway_compare_tick(struct highway_port *port);
 
 /* highway_stats.c */
 int highway_stats_get(struct rte_eth_dev *dev, struct rte_eth_stats *stats);

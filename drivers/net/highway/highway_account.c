@@ -101,6 +101,7 @@ highway_account_slot(struct highway_port *port, uint32_t slot)
 	if (peer != NULL) {
 		peer->sw->bypass_tx_packets += sum.packets;
 		peer->sw->bypass_tx_bytes += sum.bytes;
+		highway_compare_sent(peer, port->region_id, &sum);
 	}
 	if (s->flow != NULL) {
 		s->flow->unread_packets += sum.packets;

@@ -98,9 +98,11 @@ HIGHWAY_ISA(highway_take)(struct highway_consumer *ring, struct highway_loans *l
 		} else if (!mbufs->scatter) {
 			rte_pktmbuf_free(mbuf);
 			done->too_long++;
+			done->off_bytes += length;
 			continue;
 		} else if (!fill_chain(mbuf, mbufs->pool, places[i], length)) {
 			done->no_mbuf = true;
+			done->off_bytes += length;
 			continue;
 		}
 		done->bytes += length;
@@ -108,4 +110,6 @@ HIGHWAY_ISA(highway_take)(struct highway_consumer *ring, struct highway_loans *l
 	}
 	ring->tail += run;
 	done->packets = out;
+	done->off = run;
+	done->off_bytes += done->bytes;
 }

@@ -27,6 +27,8 @@ struct highway_taken {
 	uint16_t too_long;	/**< frames that no mbuf could take */
 	bool no_mbuf;
 	uint64_t bytes;
+	uint16_t off;		/**< frames taken off the ring, handed over or not */
+	uint64_t off_bytes;
 };
 
 /** What mbufs are made of, and for whom. */

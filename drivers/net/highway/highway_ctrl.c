@@ -208,6 +208,7 @@ welcome(struct highway_port *port, const struct highway_msg_welcome *msg)
 
 	if (msg->status == HIGHWAY_STATUS_OK) {
 		conn->state = HIGHWAY_CONN_UP;
+		conn->abi_version = msg->abi_version;
 		if (msg->text[0] != '\0' && !conn->refused_logged)
 			HW_LOG(WARNING, "port %s: highwayd gives it no links: %.*s",
 			       port->options.port, (int)sizeof(msg->text) - 1, msg->text);

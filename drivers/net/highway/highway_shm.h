@@ -24,9 +24,10 @@
 #include <stdint.h>
 
 enum highway_limits {
-	HIGHWAY_ABI_VERSION = 4,	/**< of this file: regions and messages */
+	HIGHWAY_ABI_VERSION = 5,	/**< of this file: regions and messages */
 	HIGHWAY_ABI_OLDEST = 3,		/**< oldest version that this one still accepts */
 	HIGHWAY_ABI_DIRECTED = 4,	/**< since then, links have terms for each direction */
+	HIGHWAY_ABI_COMPARED = 5,	/**< since then, counts of both ends are compared */
 	HIGHWAY_NAME_LEN = 64,		/**< port names, with the closing NUL */
 	HIGHWAY_TEXT_LEN = 128,		/**< reasons and log lines, with the closing NUL */
 	HIGHWAY_MAX_QUEUES = 16,	/**< VNF queues per port */
@@ -266,7 +267,8 @@ struct highway_vnf_state {
 	uint32_t max_frame;	/**< bytes that it can receive */
 	uint64_t errors;	/**< bad values met */
 	char driver[24];	/**< driver and DPDK version, for people */
-	uint8_t pad[56];
+	uint64_t told;		/**< counts up after struct highway_heard was brought up to date */
+	uint8_t pad[48];
 };
 
 /** A VNF queue's own counts, for people and for the comparison of both ends. [VNF] */
@@ -287,6 +289,17 @@ struct highway_queue_stats {
 	uint64_t rx_refused;	/**< dropped: came over a checked link and matched no rule */
 	uint64_t tx_no_switch;	/**< dropped: for the normal channel while nobody reads it */
 	uint64_t rx_external;	/**< of rx_bypass_packets: handed over without a copy */
+};
+
+/**
+ * What the VNF has taken from one link's rings, dropped or not, but for what it has refused: to be
+ * compared with what the sender says it has sent. `link_id` is stored last when it becomes another one. [VNF]
+ */
+struct highway_heard {
+	uint64_t link_id;	/**< 0: there is no link */
+	uint64_t peer_id;	/**< region id of the sender's port */
+	uint64_t packets;
+	uint64_t bytes;
 };
 
 /**
@@ -317,7 +330,7 @@ struct highway_port_region {
 	struct highway_vnf_state vnf_state;
 	uint8_t pad3[3328];
 	struct highway_queue_stats queue_stats[16];
-	uint8_t pad4[2048];
+	struct highway_heard heard[64];
 };
 
 /** Where a link stands; set by highwayd in the link's region. */
@@ -421,7 +434,9 @@ enum highway_msg_type {
 	HIGHWAY_MSG_PURGED = 12,	/**< highwayd: done */
 	HIGHWAY_MSG_LOG = 13,		/**< driver: a line for highwayd's log */
 	/** VNF in a VM: the port has nothing mapped any more; answers PORT_GONE, or by itself */
-	HIGHWAY_MSG_PORT_RELEASED = 14
+	HIGHWAY_MSG_PORT_RELEASED = 14,
+	/** Switch: what the ends of a link have counted cannot both be true */
+	HIGHWAY_MSG_MISMATCH = 15
 };
 
 enum highway_role {
@@ -482,6 +497,18 @@ struct highway_msg_want {
 	uint8_t pad0[208];
 };
 
+struct highway_msg_mismatch {
+	uint64_t link_id;
+	uint64_t sender_id;		/**< region id of its port */
+	uint64_t receiver_id;		/**< the same */
+	/** As the sender counts, since the comparison began; modulo 2^64, as all of these */
+	uint64_t sent_packets;
+	uint64_t received_packets;	/**< as the receiver counts */
+	uint64_t sent_bytes;
+	uint64_t received_bytes;
+	uint8_t pad0[168];
+};
+
 struct highway_msg_log {
 	uint32_t level;			/**< RTE_LOG_ERR = 4, WARNING = 5, NOTICE = 6, INFO = 7 */
 	uint32_t reserved;
@@ -494,6 +521,7 @@ union highway_msg_body {
 	struct highway_msg_region region;	/**< PORT_REGION, PORT_GONE, PORT_RELEASED */
 	struct highway_msg_link link;		/**< LINK_* */
 	struct highway_msg_want want;		/**< WANT, PURGE, PURGED */
+	struct highway_msg_mismatch mismatch;	/**< MISMATCH */
 	struct highway_msg_log log;
 };
 

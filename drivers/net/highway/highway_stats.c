@@ -224,6 +224,7 @@ switch_named(const struct highway_port *port, struct named *named)
 			{ "unclaimed_packets", sw->unclaimed },
 			{ "ring_errors", sw->rxq.errors },
 			{ "counter_errors", sw->bad_counters },
+			{ "count_mismatch_errors", sw->mismatches },
 		};
 
 		memcpy(named, all, sizeof(all));

@@ -478,6 +478,7 @@ highway_switch_tick(struct highway_port *port)
 	port->sw->told_tsc = now;
 	highway_account_port(port);
 	highway_account_expire(port);
+	highway_compare_tick(port);
 	if (port->sw->in_charge)
 		tell_state(port);
 }

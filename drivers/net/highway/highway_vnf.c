@@ -244,6 +244,36 @@ tell_stats(struct highway_port *port)
 	}
 }
 
+/* What was taken from each link, for the switch to compare with what its sender says. */
+static void
+tell_heard(struct highway_port *port)
+{
+	struct highway_vnf_state *state = &port->region->vnf_state;
+	uint32_t slot, i;
+
+	for (slot = 0; slot < HIGHWAY_MAX_LINKS; slot++) {
+		struct highway_heard *heard = &port->region->heard[slot];
+		const struct highway_link *link = port->links[slot];
+		uint64_t id = link == NULL ? 0 : link->geometry.link_id;
+		uint64_t packets = 0, bytes = 0;
+
+		if (heard->link_id != id)
+			__atomic_store_n(&heard->link_id, 0, __ATOMIC_RELEASE);
+		if (link == NULL)
+			continue;
+		for (i = 0; i < link->n_rx_rings; i++) {
+			packets += link->rx[i].off;
+			bytes += link->rx[i].off_bytes;
+		}
+		heard->peer_id = link->peer_id;
+		heard->packets = packets;
+		heard->bytes = bytes;
+		/* Pairs with read_heard() in the switch. */
+		__atomic_store_n(&heard->link_id, id, __ATOMIC_RELEASE);
+	}
+	__atomic_store_n(&state->told, state->told + 1, __ATOMIC_RELEASE);
+}
+
 /* The switch is trusted, so this is damage by the VNF itself. */
 static void
 look_at_rings(struct highway_port *port)
@@ -286,5 +316,6 @@ highway_vnf_tick(struct highway_port *port)
 		highway_view_renew(port);
 	look_at_rings(port);
 	tell_stats(port);
+	tell_heard(port);
 	highway_vnf_update_link(port);
 }

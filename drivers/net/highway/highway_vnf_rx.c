@@ -198,6 +198,9 @@ check_frames(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 			return false;
 		}
 		done->bytes -= mbuf->pkt_len;
+		/* The sender has no rule to count it for. */
+		done->off--;
+		done->off_bytes -= mbuf->pkt_len;
 		rxq->stats.rx_refused++;
 		rte_pktmbuf_free(mbuf);
 	}
@@ -248,6 +251,8 @@ drain_bypass(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 		got += done.packets;
 		rx->packets += done.packets;
 		rx->bytes += done.bytes;
+		rx->off += done.off;
+		rx->off_bytes += done.off_bytes;
 		rxq->stats.rx_bypass_packets += done.packets;
 		rxq->stats.rx_bypass_bytes += done.bytes;
 		rxq->stats.rx_external += done.lent;

@@ -143,10 +143,25 @@ class Sessions:
                 case protocol.Purge(token=token):
                     log.info("%s asks for a purge", who)
                     self._hooks.purge(channel, token)
+                case protocol.Mismatch():
+                    self._close_mismatched(port, message)
                 case protocol.Log():
                     _log(message, who, limit)
                 case _:
                     raise _unexpected(message, who)
+
+    def _close_mismatched(self, port: Port, found: protocol.Mismatch) -> None:
+        """Close a link whose ends count differently; nobody knows which one is wrong."""
+        ends = [end for end in self._links.ends(found.link_id) if end != port.name]
+        if len(ends) != 1:
+            return
+        text = (
+            f"{ends[0]} counts {found.sent[0]} packets ({found.sent[1]} bytes) sent to {port.name},"
+            f" which counts {found.received[0]} ({found.received[1]}) received"
+        )
+        log.warning("link %s-%s: %s", ends[0], port.name, text, extra=about("link", port.name))
+        self._links.mismatch(found.link_id, text, asyncio.get_running_loop().time())
+        self._hooks.news()
 
     async def serve_vnf_socket(self, name: str, sock: socket.socket) -> None:
         """Serve one connection to the socket of port `name`, for the life of a VNF.
