@@ -72,6 +72,7 @@ LINK_DATA_PER_SLOT: Final = constant("HIGHWAY_LINK_DATA_PER_SLOT")
 GRANULE: Final = constant("HIGHWAY_GRANULE")
 BUFFER_HEADROOM: Final = constant("HIGHWAY_BUFFER_HEADROOM")
 MAX_BUFFER: Final = constant("HIGHWAY_MAX_BUFFER")
+POOL_ENOUGH: Final = constant("HIGHWAY_POOL_ENOUGH")
 LINK_DATA_ENOUGH: Final = constant("HIGHWAY_LINK_DATA_ENOUGH")
 MIN_RING_DATA: Final = constant("HIGHWAY_MIN_RING_DATA")
 RING_DESC_OFFSET: Final = constant("HIGHWAY_RING_DESC_OFFSET")
@@ -202,9 +203,16 @@ def buffer_size(max_frame: int) -> int:
     return min(MAX_BUFFER, round_up(BUFFER_HEADROOM + max_frame, GRANULE))
 
 
-def pool_stride(ring_size: int, buffer: int) -> int:
-    """Return the bytes of a pool of `ring_size` buffers of `buffer` bytes, 0 for no buffers."""
-    return buffer and round_up(round_up(ring_size, PAGE) + ring_size * buffer, PAGE)
+def pool_buffers(ring_size: int, buffer: int) -> int:
+    """Return how many buffers of `buffer` bytes a ring of `ring_size` descriptors has."""
+    if not buffer:
+        return 0
+    return min(ring_size, 1 << (POOL_ENOUGH // buffer).bit_length() - 1)
+
+
+def pool_stride(count: int, buffer: int) -> int:
+    """Return the bytes of a pool of `count` buffers of `buffer` bytes."""
+    return round_up(round_up(count, PAGE) + count * buffer, PAGE)
 
 
 def round_up(value: int, unit: int) -> int:

@@ -6,7 +6,7 @@
  * tests/unit/test_loans.py: of any length, in bursts of any length, kept by the application for any
  * time, with ends that attach anew in between.
  *
- *   loan_check SEED STEPS SLOTS
+ *   loan_check SEED STEPS SLOTS BUFFERS
  *
  * Prints "SENT RECEIVED LENT" and ends with 0 if every frame arrived once, in order, and stayed as
  * it was until it was freed.
@@ -132,14 +132,15 @@ receive(uint16_t n, unsigned int keep_one_in, bool external)
 
 /* Exactly as long as it has to be, so that the address sanitizer sees what goes beyond it. */
 static void
-init(uint32_t slots)
+init(uint32_t slots, uint32_t n_buffers)
 {
 	size_t ring = HIGHWAY_RING_DESC_OFFSET + slots * sizeof(struct highway_desc) +
 		      HIGHWAY_MIN_RING_DATA;
 	struct highway_buffers buffers = {
-		.states = calloc(1, slots),
-		.data = aligned_alloc(128, (size_t)slots * BUFFER),
+		.states = calloc(1, n_buffers),
+		.data = aligned_alloc(128, (size_t)n_buffers * BUFFER),
 		.size = BUFFER,
+		.n = n_buffers,
 	};
 	void *memory = aligned_alloc(128, ring);
 
@@ -149,7 +150,7 @@ init(uint32_t slots)
 	highway_ring_place(&producer.mem, memory, slots, HIGHWAY_MIN_RING_DATA);
 	highway_ring_place(&consumer.mem, memory, slots, HIGHWAY_MIN_RING_DATA);
 	producer.buffers = buffers;
-	loans = highway_loans_make(&buffers, slots);
+	loans = highway_loans_make(&buffers);
 	pool = rte_pktmbuf_pool_create("mbufs", MBUFS, 0, 0, LONGEST + RTE_PKTMBUF_HEADROOM, -1);
 	if (loans == NULL || pool == NULL || highway_producer_attach(&producer) != 0 ||
 	    highway_consumer_attach(&consumer) != 0)
@@ -193,10 +194,10 @@ main(int argc, char **argv)
 
 	for (i = 0; i < RTE_DIM(eal); i++)
 		args[i] = eal[i];
-	if (argc != 4 || rte_eal_init(RTE_DIM(eal), args) < 0)
+	if (argc != 5 || rte_eal_init(RTE_DIM(eal), args) < 0)
 		return 2;
 	srand((unsigned int)strtoul(argv[1], NULL, 10));
-	init((uint32_t)strtoul(argv[3], NULL, 10));
+	init((uint32_t)strtoul(argv[3], NULL, 10), (uint32_t)strtoul(argv[4], NULL, 10));
 	for (steps = strtoul(argv[2], NULL, 10); steps > 0; steps--)
 		step();
 	while (received != sent)

@@ -171,7 +171,9 @@ def test_buffers_lie_behind_the_rings_of_a_link(tmp_path: Path, buffers: tuple[i
         for index, size in enumerate(buffers):
             if size:
                 assert link.raw.pools_offset[index] == end
-                end += queues[index] * shm.pool_stride(ring_size, size)
+                count = shm.pool_buffers(ring_size, size)
+                assert count == link.raw.n_buffers[index] <= ring_size
+                end += queues[index] * shm.pool_stride(count, size)
         assert end <= link.size
 
 
@@ -181,6 +183,7 @@ def test_buffers_lie_behind_the_rings_of_a_link(tmp_path: Path, buffers: tuple[i
         ("buffer_size", 100, "buffers of"),
         ("buffer_size", 1 << 20, "buffers of"),
         ("buffer_size", 16384, "outside"),
+        ("n_buffers", 1 << 31, "buffers"),
         ("pools_offset", 8192, "overlap|areas|outside"),
         ("pools_offset", 1 << 62, "outside|areas"),
     ],

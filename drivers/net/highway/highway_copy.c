@@ -48,7 +48,7 @@ place_of(const struct highway_consumer *ring, struct highway_loans *loans, struc
 		       ring->mem.data + desc.offset : NULL;
 	loan = highway_loan_of(loans, index, desc.length);
 	return likely(loan != NULL) ?
-	       highway_buffer(&loans->buffers, loan->slot) + HIGHWAY_BUFFER_HEADROOM : NULL;
+	       highway_buffer(&loans->buffers, loan->number) + HIGHWAY_BUFFER_HEADROOM : NULL;
 }
 
 void
@@ -87,7 +87,7 @@ HIGHWAY_ISA(highway_take)(struct highway_consumer *ring, struct highway_loans *l
 		mbuf->port = mbufs->port_id;
 		mbuf->hash.fdir.hi = mbufs->tag;
 		if (desc[i].kind == HIGHWAY_DESC_BUFFER && likely(mbufs->external)) {
-			highway_loan_begin(&loans->loan[(ring->tail + i) & ring->mem.mask], mbuf);
+			highway_loan_begin(highway_loan_at(loans, ring->tail + i), mbuf);
 			mbuf->data_len = (uint16_t)length;
 			mbuf->pkt_len = length;
 			done->lent++;

@@ -45,17 +45,18 @@ static struct highway_buffers
 buffers_of(const struct highway_link *link, uint32_t end, uint32_t queue)
 {
 	const struct highway_link_geometry *g = &link->geometry;
-	uint32_t size = g->buffer_size[end];
+	uint32_t size = g->buffer_size[end], n = g->n_buffers[end];
 	uint8_t *pool;
 
 	if (size == 0)
 		return (struct highway_buffers){ 0 };
 	pool = RTE_PTR_ADD(link->map.base, g->pools_offset[end] +
-			   queue * highway_pool_stride(g->ring_size, size));
+			   queue * highway_pool_stride(n, size));
 	return (struct highway_buffers){
 		.states = pool,
-		.data = pool + highway_pool_states(g->ring_size),
+		.data = pool + highway_pool_states(n),
 		.size = size,
+		.n = n,
 	};
 }
 
@@ -137,7 +138,7 @@ place_rx(struct highway_link *link)
 			return ret;
 		if (buffers.size == 0)
 			continue;
-		rx->loans = highway_loans_make(&buffers, g->ring_size);
+		rx->loans = highway_loans_make(&buffers);
 		if (rx->loans == NULL)
 			return -ENOMEM;
 	}

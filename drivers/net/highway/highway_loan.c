@@ -13,32 +13,31 @@ end_loan(void *address __rte_unused, void *opaque)
 	struct highway_loan *loan = opaque;
 
 	/* Pairs with highway_buffer_free(): all that was read has been read. */
-	__atomic_store_n(&loan->all->buffers.states[loan->slot], 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&loan->all->buffers.states[loan->number], 0, __ATOMIC_RELEASE);
 	/* Nothing is touched after this: pairs with highway_loans_out(). */
 	__atomic_store_n(&loan->out, 0, __ATOMIC_RELEASE);
 }
 
 struct highway_loans *
-highway_loans_make(const struct highway_buffers *buffers, uint32_t n)
+highway_loans_make(const struct highway_buffers *buffers)
 {
 	struct highway_loans *loans;
-	uint32_t slot;
+	uint32_t i;
 
-	loans = rte_zmalloc("highway_loans", sizeof(*loans) + n * sizeof(loans->loan[0]),
-			    RTE_CACHE_LINE_SIZE);
+	loans = rte_zmalloc("highway_loans", sizeof(*loans) +
+			    buffers->n * sizeof(loans->loan[0]), RTE_CACHE_LINE_SIZE);
 	if (loans == NULL)
 		return NULL;
 	loans->buffers = *buffers;
-	loans->n = n;
-	for (slot = 0; slot < n; slot++) {
-		struct highway_loan *loan = &loans->loan[slot];
+	for (i = 0; i < buffers->n; i++) {
+		struct highway_loan *loan = &loans->loan[i];
 
 		loan->shared.free_cb = end_loan;
 		loan->shared.fcb_opaque = loan;
 		loan->all = loans;
-		loan->slot = slot;
+		loan->number = i;
 		/* Left by an earlier life of the port: nobody reads any more. */
-		buffers->states[slot] = 0;
+		buffers->states[i] = 0;
 	}
 	return loans;
 }
@@ -46,10 +45,10 @@ highway_loans_make(const struct highway_buffers *buffers, uint32_t n)
 bool
 highway_loans_out(const struct highway_loans *loans)
 {
-	uint32_t slot;
+	uint32_t i;
 
-	for (slot = 0; loans != NULL && slot < loans->n; slot++) {
-		if (__atomic_load_n(&loans->loan[slot].out, __ATOMIC_ACQUIRE) != 0)
+	for (i = 0; loans != NULL && i < loans->buffers.n; i++) {
+		if (__atomic_load_n(&loans->loan[i].out, __ATOMIC_ACQUIRE) != 0)
 			return true;
 	}
 	return false;

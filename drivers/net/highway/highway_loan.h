@@ -7,9 +7,9 @@
  * Frames that a receiver's application reads where the sender has written them: buffers in a link's
  * region that are lent to mbufs as DPDK's external buffers.
  *
- * Each slot of a ring has a buffer. A sender writes a frame there, in place of the ring's data, if
- * nobody reads what the slot's last descriptor brought; else it takes the ring's data. So nothing
- * waits for an application that keeps its mbufs, and it cannot keep more than a ring's slots.
+ * Each descriptor of a ring has a buffer, in turn. A sender writes a frame there, in place of the
+ * ring's data, if nobody reads what last was in it; else it takes the ring's data. So nothing waits
+ * for an application that keeps its mbufs, and it cannot keep more than there are buffers.
  */
 
 #ifndef HIGHWAY_LOAN_H
@@ -19,23 +19,22 @@
 
 #include "highway_ring.h"
 
-/** A slot's buffer, as its receiver lends it. */
+/** A buffer, as its receiver lends it. */
 struct highway_loan {
 	struct rte_mbuf_ext_shared_info shared;
 	struct highway_loans *all;
-	uint32_t slot;
+	uint32_t number;
 	uint32_t out;		/**< 1: some mbuf has it; atomic */
 };
 
 /** The buffers of a ring, at its receiver. */
 struct highway_loans {
 	struct highway_buffers buffers;
-	uint32_t n;
 	struct highway_loan loan[];
 };
 
 /** NULL: no memory. */
-struct highway_loans *highway_loans_make(const struct highway_buffers *buffers, uint32_t n);
+struct highway_loans *highway_loans_make(const struct highway_buffers *buffers);
 
 /** Has the application any of them? Only while nothing is received into them. */
 bool highway_loans_out(const struct highway_loans *loans);
@@ -43,11 +42,17 @@ bool highway_loans_out(const struct highway_loans *loans);
 /** Can mbufs of this pool have external buffers? */
 bool highway_loans_fit(const struct rte_mempool *pool);
 
+static inline struct highway_loan *
+highway_loan_at(struct highway_loans *loans, uint64_t index)
+{
+	return &loans->loan[highway_buffer_of(&loans->buffers, index)];
+}
+
 /** The loan of a descriptor; NULL: it is out, or the frame would not fit. */
 static inline struct highway_loan *
 highway_loan_of(struct highway_loans *loans, uint64_t index, uint32_t length)
 {
-	struct highway_loan *loan = &loans->loan[index & (loans->n - 1)];
+	struct highway_loan *loan = highway_loan_at(loans, index);
 
 	/* Pairs with the end of the loan. */
 	if (__atomic_load_n(&loan->out, __ATOMIC_ACQUIRE) != 0 ||
@@ -64,9 +69,9 @@ highway_loan_begin(struct highway_loan *loan, struct rte_mbuf *mbuf)
 
 	loan->out = 1;
 	/* The consumer's index is published later, and only then does the sender look. */
-	__atomic_store_n(&buffers->states[loan->slot], 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&buffers->states[loan->number], 1, __ATOMIC_RELAXED);
 	rte_mbuf_ext_refcnt_set(&loan->shared, 1);
-	rte_pktmbuf_attach_extbuf(mbuf, highway_buffer(buffers, loan->slot), RTE_BAD_IOVA,
+	rte_pktmbuf_attach_extbuf(mbuf, highway_buffer(buffers, loan->number), RTE_BAD_IOVA,
 				  (uint16_t)buffers->size, &loan->shared);
 	mbuf->data_off = HIGHWAY_BUFFER_HEADROOM;
 }

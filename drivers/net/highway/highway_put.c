@@ -17,7 +17,7 @@
 #include "highway_put.h"
 
 #define WRITE_AHEAD 4096	/* bytes of data that are fetched before their turn */
-#define SLOTS_AHEAD 3		/* the same for buffers */
+#define BUFFERS_AHEAD 3		/* the same for buffers */
 #define LEAST_LENT 512		/* bytes; shorter frames are not worth a loan */
 #define TIMED_EVERY 16		/* bursts, while the receiver is near */
 #define TRIED_EVERY 1024	/* bursts, while it is far: then the cache is tried for some */
@@ -103,13 +103,21 @@ fetch(const uint8_t *at, uint32_t length)
 
 /* -------------------------------------------------------------------------------------- ring --- */
 
-/* Is the next frame to be written into the buffer of its slot? */
-static inline bool
-lendable(const struct highway_producer *ring, uint64_t index, uint32_t length)
+/* Where the frame with this index is to be written. */
+enum place {
+	IN_DATA,
+	IN_BUFFER,
+	NOWHERE		/* for now: what last went with the buffer is still to be received */
+};
+
+static inline enum place
+place_for(const struct highway_producer *ring, uint64_t index, uint32_t length)
 {
-	return length >= LEAST_LENT &&
-	       length <= ring->buffers.size - HIGHWAY_BUFFER_HEADROOM &&
-	       highway_buffer_free(&ring->buffers, index & ring->mem.mask);
+	if (length < LEAST_LENT || length > ring->buffers.size - HIGHWAY_BUFFER_HEADROOM)
+		return IN_DATA;
+	if (unlikely(index - ring->tail_seen >= ring->buffers.n))
+		return NOWHERE;
+	return likely(highway_buffer_free(&ring->buffers, index)) ? IN_BUFFER : IN_DATA;
 }
 
 static __rte_always_inline void
@@ -138,7 +146,8 @@ put_some(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, uint
 		const struct rte_mbuf *mbuf = pkts[i];
 		uint32_t length = mbuf->pkt_len, need = highway_granules(length);
 
-		if (unlikely(end - at < need) || (lends && lendable(ring, ring->head + i, length)))
+		if (unlikely(end - at < need) ||
+		    (lends && place_for(ring, ring->head + i, length) != IN_DATA))
 			break;
 		write_frame(data + at, mbuf, past_cache);
 		if (!past_cache)
@@ -151,7 +160,7 @@ put_some(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, uint
 	return i;
 }
 
-/* The same for frames that are written into the buffers of their slots. */
+/* The same for frames that are written into buffers. */
 static __rte_always_inline uint16_t
 lend_some(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, uint64_t word,
 	  const bool past_cache)
@@ -162,14 +171,15 @@ lend_some(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, uin
 	uint16_t i;
 
 	for (i = 0; i < n; i++) {
-		uint32_t slot = (ring->head + i) & ring->mem.mask, length = pkts[i]->pkt_len;
+		uint64_t index = ring->head + i;
+		uint32_t length = pkts[i]->pkt_len;
 
-		if (!lendable(ring, slot, length))
+		if (place_for(ring, index, length) != IN_BUFFER)
 			break;
-		write_frame(highway_buffer(&ring->buffers, slot) + HIGHWAY_BUFFER_HEADROOM,
+		write_frame(highway_buffer(&ring->buffers, index) + HIGHWAY_BUFFER_HEADROOM,
 			    pkts[i], past_cache);
 		if (!past_cache)
-			fetch(highway_buffer(&ring->buffers, (slot + SLOTS_AHEAD) & ring->mem.mask) +
+			fetch(highway_buffer(&ring->buffers, index + BUFFERS_AHEAD) +
 			      HIGHWAY_BUFFER_HEADROOM, length);
 		batch[i] = word | at | (uint64_t)length << 32;
 	}
@@ -217,6 +227,12 @@ put(struct highway_producer *ring, struct rte_mbuf **pkts, uint16_t n, const boo
 		if (past_cache)
 			_mm_sfence();
 		highway_producer_publish(ring);
+		if (lends && place_for(ring, ring->head, pkts[done]->pkt_len) == NOWHERE) {
+			highway_producer_refresh(ring);
+			if (place_for(ring, ring->head, pkts[done]->pkt_len) == NOWHERE)
+				break;
+			continue;
+		}
 		if (highway_producer_reserve(ring, pkts[done]->pkt_len) == NULL)
 			break;
 	}

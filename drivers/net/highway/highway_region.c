@@ -143,15 +143,15 @@ ring_sound(uint32_t ring_size, uint32_t ring_data, uint64_t stride)
 }
 
 uint64_t
-highway_pool_states(uint32_t ring_size)
+highway_pool_states(uint32_t n_buffers)
 {
-	return align_up(ring_size, PAGE);
+	return align_up(n_buffers, PAGE);
 }
 
 uint64_t
-highway_pool_stride(uint32_t ring_size, uint32_t buffer_size)
+highway_pool_stride(uint32_t n_buffers, uint32_t buffer_size)
 {
-	return align_up(highway_pool_states(ring_size) + (uint64_t)ring_size * buffer_size, PAGE);
+	return align_up(highway_pool_states(n_buffers) + (uint64_t)n_buffers * buffer_size, PAGE);
 }
 
 static bool
@@ -162,9 +162,10 @@ pools_sound(const struct highway_link_geometry *g, int end, uint64_t size)
 	if (buffer == 0)
 		return true;
 	return buffer > HIGHWAY_BUFFER_HEADROOM && buffer <= HIGHWAY_MAX_BUFFER &&
-	       buffer % HIGHWAY_GRANULE == 0 &&
+	       buffer % HIGHWAY_GRANULE == 0 && rte_is_power_of_2(g->n_buffers[end]) &&
+	       g->n_buffers[end] <= g->ring_size &&
 	       rings_fit(g->pools_offset[end], g->n_queues[end],
-			 highway_pool_stride(g->ring_size, buffer), size);
+			 highway_pool_stride(g->n_buffers[end], buffer), size);
 }
 
 int
@@ -229,6 +230,7 @@ highway_link_region_check(const struct highway_map *map, struct highway_link_geo
 		.ring_stride = region->ring_stride,
 		.pools_offset = { region->pools_offset[0], region->pools_offset[1] },
 		.buffer_size = { region->buffer_size[0], region->buffer_size[1] },
+		.n_buffers = { region->n_buffers[0], region->n_buffers[1] },
 	};
 	if (!ring_sound(g->ring_size, g->ring_data, g->ring_stride))
 		*why = "its ring size is out of range";

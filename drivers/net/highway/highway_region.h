@@ -86,11 +86,12 @@ struct highway_link_geometry {
 	uint64_t ring_stride;
 	uint64_t pools_offset[2];
 	uint32_t buffer_size[2];	/**< 0: no pools */
+	uint32_t n_buffers[2];
 };
 
 /** Bytes before the buffers of a pool, and bytes of a pool. */
-uint64_t highway_pool_states(uint32_t ring_size);
-uint64_t highway_pool_stride(uint32_t ring_size, uint32_t buffer_size);
+uint64_t highway_pool_states(uint32_t n_buffers);
+uint64_t highway_pool_stride(uint32_t n_buffers, uint32_t buffer_size);
 
 /** The same for a link region. */
 int highway_link_region_check(const struct highway_map *map, struct highway_link_geometry *geometry,

@@ -42,11 +42,12 @@ struct highway_ring_mem {
 	uint32_t data_len;	/**< bytes */
 };
 
-/** A pool of buffers in a link region, one per slot of a ring; `size` is 0 if there is none. */
+/** A pool of buffers in a link region, that of a ring; `size` is 0 if there is none. */
 struct highway_buffers {
-	uint8_t *states;	/**< [slots] 1: the receiver's application reads it */
+	uint8_t *states;	/**< [n] 1: the receiver's application reads it */
 	uint8_t *data;
 	uint32_t size;		/**< bytes of each, with headroom */
+	uint32_t n;		/**< a power of two */
 };
 
 /** How frames are written: see highway_put.c. */
@@ -103,18 +104,26 @@ highway_ring_place(struct highway_ring_mem *mem, void *base, uint32_t ring_size,
 	mem->data_len = ring_data;
 }
 
-static inline uint8_t *
-highway_buffer(const struct highway_buffers *buffers, uint32_t slot)
+/** The buffer of the descriptor with this index. */
+static inline uint32_t
+highway_buffer_of(const struct highway_buffers *buffers, uint64_t index)
 {
-	return buffers->data + (size_t)slot * buffers->size;
+	return (uint32_t)index & (buffers->n - 1);
 }
 
-/** Is the buffer of a slot the sender's again? Only for slots that it may write a descriptor to. */
+static inline uint8_t *
+highway_buffer(const struct highway_buffers *buffers, uint64_t index)
+{
+	return buffers->data + (size_t)highway_buffer_of(buffers, index) * buffers->size;
+}
+
+/** Does nobody read a buffer any more? Once the descriptor that it last went with was consumed. */
 static inline bool
-highway_buffer_free(const struct highway_buffers *buffers, uint32_t slot)
+highway_buffer_free(const struct highway_buffers *buffers, uint64_t index)
 {
 	/* Pairs with the end of a loan. */
-	return __atomic_load_n(&buffers->states[slot], __ATOMIC_ACQUIRE) == 0;
+	return __atomic_load_n(&buffers->states[highway_buffer_of(buffers, index)],
+			       __ATOMIC_ACQUIRE) == 0;
 }
 
 /** What tells that the descriptor in a slot is the one with this index. Never 0. */

@@ -49,6 +49,7 @@ enum highway_limits {
 	HIGHWAY_GRANULE = 128,		/**< bytes; frames start on multiples of it in ring data */
 	HIGHWAY_BUFFER_HEADROOM = 128,	/**< bytes before a frame in its buffer */
 	HIGHWAY_MAX_BUFFER = 16384,	/**< bytes */
+	HIGHWAY_POOL_ENOUGH = 2359296,	/**< bytes of a pool's buffers, at most */
 	HIGHWAY_RING_DESC_OFFSET = 4096, /**< bytes from a ring's start to its descriptors */
 	HIGHWAY_PORT_HEADER_LEN = 8192,	/**< bytes before the rule table */
 	HIGHWAY_LINK_HEADER_LEN = 8192,	/**< bytes before the first ring */
@@ -71,7 +72,7 @@ enum highway_desc_kind {
 	HIGHWAY_DESC_LEAVE = 3,		/**< normal ring, VNF to switch: struct highway_marker */
 	HIGHWAY_DESC_FENCE = 4,		/**< bypass ring: struct highway_marker */
 	HIGHWAY_DESC_SYNC = 5,		/**< normal ring, switch to VNF: struct highway_sync */
-	HIGHWAY_DESC_BUFFER = 6		/**< bypass ring: a frame in the slot's buffer */
+	HIGHWAY_DESC_BUFFER = 6		/**< bypass ring: a frame in the descriptor's buffer */
 };
 
 enum highway_desc_stamp {
@@ -385,13 +386,14 @@ struct highway_link_region {
 	uint64_t created_ns;		/**< CLOCK_REALTIME [agent] */
 	uint64_t active_ns;		/**< CLOCK_REALTIME, 0 if never [agent] */
 	/**
-	 * Pools of buffers that end 0, end 1 send in, one per ring: a byte for each of its slots,
-	 * up to the next multiple of 4096, and as many buffers. A byte is 1 while somebody at the
-	 * receiver reads the slot's buffer, else 0 [receiver]
+	 * Pools of buffers that end 0, end 1 send in, one per ring: a byte for each buffer, up to
+	 * the next multiple of 4096, and the buffers. A byte is 1 while somebody at the receiver
+	 * reads the buffer, else 0 [receiver]. The descriptor with index i has buffer i % n_buffers
 	 */
 	uint64_t pools_offset[2];
 	uint32_t buffer_size[2];	/**< bytes with headroom; 0: there are no pools */
-	uint8_t pad1[216];
+	uint32_t n_buffers[2];		/**< in each pool; a power of two, at most ring_size */
+	uint8_t pad1[208];
 	struct highway_link_end end[2];
 	/** What each end has received, per sender queue. [that end's VNF] */
 	struct highway_counter received[2][16];

@@ -84,7 +84,7 @@ class LinkRegion(Region):
         """Return the bytes of a region for so many sender queues, and such buffers, at each end."""
         stride = RingGeometry.of_link(ring_size).stride
         pools = (
-            count * shm.pool_stride(ring_size, buffer)
+            count * shm.pool_stride(shm.pool_buffers(ring_size, buffer), buffer)
             for count, buffer in zip(n_queues, buffers, strict=True)
         )
         return shm.next_power_of_two(shm.LINK_HEADER_LEN + sum(n_queues) * stride + sum(pools))
@@ -133,9 +133,10 @@ class LinkRegion(Region):
                     raw.ring_offset[end] = offset
                     offset += n_queues[end] * rings.stride
                 for end in (0, 1):
-                    raw.buffer_size[end] = buffers[end]
-                    raw.pools_offset[end] = offset if buffers[end] else 0
-                    offset += n_queues[end] * shm.pool_stride(rings.size, buffers[end])
+                    count = shm.pool_buffers(rings.size, buffers[end])
+                    raw.buffer_size[end], raw.n_buffers[end] = buffers[end], count
+                    raw.pools_offset[end] = offset if count else 0
+                    offset += n_queues[end] * shm.pool_stride(count, buffers[end])
                 raw.phase = int(Phase.NEW)
                 raw.flags = _pack(flags)
                 raw.created_ns = time.time_ns()
@@ -162,15 +163,18 @@ class LinkRegion(Region):
             raise RegionError(f"{what} has {self.n_queues} queues")
         self.rings = check_rings(what, self.size, raw)
         self.buffers = (int(raw.buffer_size[0]), int(raw.buffer_size[1]))
+        counts = (int(raw.n_buffers[0]), int(raw.n_buffers[1]))
         if any(buffer > shm.MAX_BUFFER or buffer % shm.GRANULE for buffer in self.buffers):
             raise RegionError(f"{what} has buffers of {self.buffers} bytes")
+        if any(count > self.rings.size for count in counts):
+            raise RegionError(f"{what} has {counts} buffers")
         extents = [
             (int(raw.ring_offset[end]), self.n_queues[end] * self.rings.stride) for end in (0, 1)
         ]
         extents += [
             (
                 int(raw.pools_offset[end]),
-                self.n_queues[end] * shm.pool_stride(self.rings.size, size),
+                self.n_queues[end] * shm.pool_stride(counts[end], size),
             )
             for end, size in enumerate(self.buffers)
             if size
