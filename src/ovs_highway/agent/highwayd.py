@@ -158,6 +158,11 @@ class Highwayd:
                 group.create_task(follower.run(), name="ovsdb")
                 group.create_task(self._machines.run(), name="virtual machines")
                 group.create_task(self.detection.run(), name="detector")
+                if not region.fixed_length_available():
+                    log.warning(
+                        "this kernel (no Landlock of Linux 6.2) cannot keep VNFs from cutting their"
+                        " regions short: docs/security.md"
+                    )
                 log.info(
                     "highwayd serves %s, regions ovs-highway-%s-*",
                     rundir,

@@ -9,7 +9,6 @@ import itertools
 import logging
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ovs_highway import protocol, shm
@@ -105,9 +104,7 @@ class Sessions:
                 raise ProtocolError("a port name has letters, digits, '_', '-' and '.' only")
             if len(fds) != 1:
                 raise ProtocolError(f"{who} sent {len(fds)} regions with its HELLO, not one")
-            # Our own open file: the switch holds a lock that lives as long as any copy of its own.
-            what = f"the region of port {hello.name}"
-            region = PortRegion.open(Path(f"/proc/self/fd/{fds[0]}"), what=what)
+            region = PortRegion.open_again(fds[0], what=f"the region of port {hello.name}")
             if region.name != hello.name or region.tag != self._ports.tag:
                 raise RegionError(
                     f"the region of port {hello.name} belongs to port {region.name} of run "

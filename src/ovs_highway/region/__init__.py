@@ -13,6 +13,7 @@ from ovs_highway.errors import RegionError
 from ovs_highway.region._alone import go_on_alone, stop_alone
 from ovs_highway.region._cut import survive_cuts
 from ovs_highway.region._files import SHM_DIR, region_dirs, region_name, region_paths, unlink_region
+from ovs_highway.region._fixed import available as fixed_length_available
 from ovs_highway.region._link import LinkEnd, LinkRegion
 from ovs_highway.region._port import Gate, PortRegion, Rule, SwitchState, VnfState
 
@@ -29,6 +30,7 @@ __all__ = [
     "SwitchState",
     "VnfState",
     "file_of",
+    "fixed_length_available",
     "go_on_alone",
     "open_links",
     "open_ports",

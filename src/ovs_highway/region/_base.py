@@ -97,8 +97,7 @@ class Region:
     def guard(self) -> bool:
         """Put empty memory in the region's place if its file was cut short; return whether it was.
 
-        Who maps a region can also truncate it, and the next access would be a SIGBUS; see also
-        `survive_cuts`. Returns True only once.
+        Or whether that was done before, by `survive_cuts`. Returns True only once.
         """
         self.replace_cut()
         told, self._cut_told = self._cut_told, self._cut
@@ -108,6 +107,19 @@ class Region:
         """Do that, and return whether there was anything to do."""
         if self._cut or self.fd < 0 or os.fstat(self.fd).st_size >= self.size:
             return False
+        self._replace()
+        return True
+
+    def replace_at(self, address: int) -> bool:
+        """Do the same if an access to `address` failed and that is in this region."""
+        if self._cut or self._mem is None or not hasattr(self, "raw"):
+            return False
+        if not 0 <= address - int(ffi.cast("uintptr_t", self.raw)) < self.size:
+            return False
+        self._replace()
+        return True
+
+    def _replace(self) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         libc.mmap.restype = ctypes.c_void_p
         libc.mmap(
@@ -119,7 +131,6 @@ class Region:
             ctypes.c_long(0),
         )
         self._cut = True
-        return True
 
     def is_file(self, path: Path) -> bool:
         """Tell whether `path` is this very region."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ovs_highway import shm
 from ovs_highway.errors import RegionError
+from ovs_highway.region._fixed import fixed, open_fixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,19 +59,40 @@ def unlink_region(path: Path) -> None:
 
 
 def open_file(path: Path, *, writable: bool) -> int:
-    """Return a file descriptor of a region file.
+    """Return a file descriptor of a region file, which cannot be used to cut it short.
+
+    Everybody may make files in /dev/shm: links are not followed, and others' files not taken.
 
     Raises:
-        RegionError: no such file, or no permission.
+        RegionError: no such file, no permission, or somebody else's.
     """
+    flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        fd = open_fixed(path, flags)
     except OSError as error:
         raise RegionError(f"region {path} cannot be opened: {error.strerror}") from error
+    if (owner := os.fstat(fd).st_uid) not in {0, os.geteuid()}:
+        os.close(fd)
+        raise RegionError(f"region {path} is a file of uid {owner}; remove it")
+    return fd
+
+
+def open_again(fd: int, *, what: str) -> int:
+    """Return a descriptor of our own of a region that another process has handed over.
+
+    Raises:
+        RegionError: it cannot be opened.
+    """
+    try:
+        return open_fixed(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise RegionError(f"{what} cannot be opened: {error.strerror}") from error
 
 
 def allocate(name: str, size: int, dirs: Sequence[Path]) -> tuple[Path, int]:
     """Make a file of at least `size` bytes whose memory is really there; return path and fd.
+
+    The memory is zero: the kernel clears it. The descriptor cannot be used to cut the file short.
 
     Raises:
         RegionError: none of the places has room for it.
@@ -96,7 +118,7 @@ def allocate(name: str, size: int, dirs: Sequence[Path]) -> tuple[Path, int]:
             problems.append(f"{folder}: {'no memory left' if no_space else error.strerror}")
             log.info("region %s: %s", name, problems[-1])
             continue
-        return path, fd
+        return path, fixed(fd)
     raise RegionError(f"no memory for a region of {size >> 10} KiB ({'; '.join(problems)})")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ovs_highway import shm
 from ovs_highway.errors import RegionError
 from ovs_highway.region._base import Region, check_extents, check_rings, put_text
-from ovs_highway.region._files import open_file
+from ovs_highway.region._files import open_again, open_file
 from ovs_highway.shm import CData, Off, atomic, ffi
 
 if TYPE_CHECKING:
@@ -123,14 +123,24 @@ class PortRegion(Region):
             raise
 
     @classmethod
-    def open(cls, path: Path, *, writable: bool = True, what: str | None = None) -> PortRegion:
-        """Open and check a region file; `what` is what errors call it.
+    def open(cls, path: Path, *, writable: bool = True) -> PortRegion:
+        """Open and check a region file.
 
         Raises:
             RegionError: no such file, no permission, or not a region of this version.
         """
-        what = what or f"region {path}"
-        return cls(open_file(path, writable=writable), writable=writable, what=what)
+        return cls(open_file(path, writable=writable), writable=writable, what=f"region {path}")
+
+    @classmethod
+    def open_again(cls, fd: int, *, what: str) -> PortRegion:
+        """Open and check a region that another process has handed over; `fd` stays open.
+
+        With an open file of our own: the other's has a lock that lives as long as any copy of it.
+
+        Raises:
+            RegionError: no permission, or not a region of this version.
+        """
+        return cls(open_again(fd, what=what), what=what)
 
     def _check(self, what: str) -> None:
         raw = self.raw
