@@ -52,6 +52,7 @@ class Hello(Message):
 
     Attributes:
         external: a VNF that takes frames in the buffers of a link.
+        token: what a VNF shows to be let in.
     """
 
     TYPE: ClassVar[int] = shm.constant("HIGHWAY_MSG_HELLO")
@@ -63,9 +64,12 @@ class Hello(Message):
     name: str = ""
     driver: str = ""
     external: bool = False
+    token: bytes = b""
 
     def _write(self, body: CData) -> None:
         hello = body.hello
+        token = self.token[: len(hello.token)]
+        ffi.buffer(hello.token)[0 : len(token)] = token
         hello.flags = shm.HELLO_EXTERNAL if self.external else 0
         hello.role, hello.pid, hello.epoch = int(self.role), self.pid, self.epoch
         hello.abi_version, hello.abi_oldest = self.abi_version, self.abi_oldest
@@ -85,6 +89,7 @@ class Hello(Message):
             name=_get(hello.name),
             driver=_get(hello.driver),
             external=bool(hello.flags & shm.HELLO_EXTERNAL),
+            token=bytes(ffi.buffer(hello.token)).rstrip(b"\0"),
         )
 
 
@@ -371,14 +376,21 @@ class Decoder:
     """Turns a stream of bytes into messages; never raises, whatever the bytes are.
 
     Attributes:
+        tried: checksums computed, which is what decoding costs.
         skipped: bytes that belonged to no message.
         malformed: whole messages with a type, version or value that cannot be.
     """
 
     def __init__(self) -> None:
         self._rest = b""
+        self.tried = 0
         self.skipped = 0
         self.malformed = 0
+
+    @property
+    def pending(self) -> bool:
+        """A message has begun and is not complete."""
+        return bool(self._rest)
 
     def feed(self, data: bytes) -> list[Message]:
         """Take bytes as they come; return the messages that are complete now."""
@@ -405,7 +417,7 @@ class Decoder:
             if len(self._rest) < shm.MSG_LEN:
                 return None
             frame = self._rest[: shm.MSG_LEN]
-            if _plausible(frame):
+            if self._sound(frame):
                 self._rest = self._rest[shm.MSG_LEN :]
                 return frame
             self._skip(1)
@@ -413,6 +425,13 @@ class Decoder:
     def _skip(self, count: int) -> None:
         self.skipped += count
         self._rest = self._rest[count:]
+
+    def _sound(self, frame: bytes) -> bool:
+        raw: CData = ffi.from_buffer("struct highway_msg *", frame)
+        if int(raw.length) != shm.MSG_LEN:
+            return False
+        self.tried += 1
+        return int(raw.checksum) == checksum(frame)
 
     @staticmethod
     def _parse(frame: bytes) -> Message | None:
@@ -428,8 +447,3 @@ class Decoder:
             flags = LinkFlag.read(int(message.flags), int(raw.version))
             return replace(message, flags=flags)
         return message
-
-
-def _plausible(frame: bytes) -> bool:
-    raw: CData = ffi.from_buffer("struct highway_msg *", frame)
-    return int(raw.length) == shm.MSG_LEN and int(raw.checksum) == checksum(frame)

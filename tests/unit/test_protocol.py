@@ -42,6 +42,7 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "end": st.integers(0, 1),
     "bool": st.booleans(),
     "str": st.text(st.characters(exclude_categories=("C", "Z")), max_size=15),
+    "bytes": st.binary(max_size=64).map(lambda token: token.rstrip(b"\0")),
     "Role": st.sampled_from(Role),
     "Status": st.sampled_from(Status),
     "LinkFlag": st.integers(0, 7).map(LinkFlag),

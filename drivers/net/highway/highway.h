@@ -70,6 +70,7 @@ struct highway_options {
 	bool in_shm;		/**< the region lies in /dev/shm, huge pages or not */
 	char port[HIGHWAY_NAME_LEN];
 	char socket[108];	/**< empty: the default */
+	char token_file[256];	/**< empty: none */
 };
 
 /* --------------------------------------------------------------------------------- VNF role --- */
@@ -463,6 +464,9 @@ bool highway_ethdev_has(const char *port);
 
 /* highway_devargs.c */
 int highway_options_parse(const char *name, const char *devargs, struct highway_options *options);
+
+/* highway_token.c */
+int highway_token_read(const char *path, char token[64]);
 
 /* highway_switch.c: ports of the switch role, and their bursts */
 int highway_switch_open(struct highway_port *port);

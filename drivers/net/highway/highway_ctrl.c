@@ -127,6 +127,14 @@ greet(struct highway_port *port)
 	snprintf(body.hello.name, sizeof(body.hello.name), "%s", port->options.port);
 	snprintf(body.hello.driver, sizeof(body.hello.driver), "net_highway %s, %s",
 		 HIGHWAY_DRIVER_VERSION, rte_version());
+	if (port->options.token_file[0] != '\0') {
+		int ret = highway_token_read(port->options.token_file, body.hello.token);
+
+		if (ret != 0 && !port->conn.refused_logged)
+			HW_LOG(ERR, "port %s: token-file=%s: %s", port->options.port,
+			       port->options.token_file, ret == -EMSGSIZE ?
+			       "a token has 16 to 64 bytes" : strerror(-ret));
+	}
 	if (port->sw != NULL) {
 		char path[64];
 

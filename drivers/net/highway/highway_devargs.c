@@ -16,7 +16,7 @@
 
 static const char *const known_args[] = {
 	"role", "port", "socket", "idle", "queues", "ring-size", "rules", "drain-timeout",
-	"unordered", "bar-limit", "memory", "stores", "external-buffers", NULL
+	"unordered", "bar-limit", "memory", "stores", "token-file", "external-buffers", NULL
 };
 
 struct number_range {
@@ -144,6 +144,18 @@ parse_socket(const char *key __rte_unused, const char *text, void *opaque)
 	return 0;
 }
 
+static int
+parse_token_file(const char *key __rte_unused, const char *text, void *opaque)
+{
+	struct highway_options *options = opaque;
+	size_t len = text == NULL ? 0 : strlen(text);
+
+	if (len == 0 || len >= sizeof(options->token_file) || text[0] != '/')
+		return -EINVAL;
+	memcpy(options->token_file, text, len + 1);
+	return 0;
+}
+
 /* One argument that may stand once. The handler's -EINVAL is told here, with `hint`. */
 static int
 process(struct rte_kvargs *args, const char *device, const char *key, arg_handler_t handler,
@@ -166,7 +178,8 @@ check_role(const char *name, const struct rte_kvargs *args, struct highway_optio
 {
 	static const char *const switch_only[] = { "queues", "ring-size", "rules", "memory" };
 	static const char *const vnf_only[] = { "socket", "idle", "drain-timeout",
-						 "unordered", "bar-limit", "external-buffers" };
+						 "unordered", "bar-limit", "external-buffers",
+						 "token-file" };
 	unsigned int i;
 
 	if (options->role == HIGHWAY_ROLE_SWITCH) {
@@ -232,7 +245,7 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 	if (args == NULL) {
 		HW_LOG(ERR, "%s: cannot read \"%s\"; known are role, port, socket, idle, queues, "
 		       "ring-size, rules, memory, stores, external-buffers, drain-timeout, "
-		       "bar-limit and unordered, each as key=value", name,
+		       "token-file, bar-limit and unordered, each as key=value", name,
 		       devargs == NULL ? "" : devargs);
 		return -EINVAL;
 	}
@@ -241,6 +254,8 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 		    "give a name of letters, digits, '.', '_' and '-', at most 63") != 0 ||
 	    process(args, name, "socket", parse_socket, options,
 		    "give an absolute path of at most 107 bytes") != 0 ||
+	    process(args, name, "token-file", parse_token_file, options,
+		    "give an absolute path of at most 255 bytes") != 0 ||
 	    process(args, name, "idle", parse_idle, options, "give poll, yield or sleep") != 0 ||
 	    process(args, name, "unordered", parse_flag, &options->unordered,
 		    "give 0 or 1") != 0 ||

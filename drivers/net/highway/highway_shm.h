@@ -465,7 +465,8 @@ struct highway_msg_hello {
 	char name[64];			/**< port */
 	char driver[64];		/**< driver and DPDK version */
 	uint32_t flags;			/**< enum highway_hello_flags */
-	uint8_t pad[68];
+	char token[64];			/**< what a VNF shows to be let in; a NUL ends it early */
+	uint8_t pad[4];
 };
 
 struct highway_msg_welcome {

@@ -48,6 +48,7 @@ AT(struct highway_link_region, received, 768);
 SIZE_IS(struct highway_msg, HIGHWAY_MSG_LEN);
 AT(struct highway_msg, body, 32);
 AT(struct highway_msg_hello, flags, 152);
+AT(struct highway_msg_hello, token, 156);
 AT(struct highway_msg_link, flags, 26);
 SIZE_IS(struct highway_msg_mismatch, HIGHWAY_MSG_LEN - 32);
 SIZE_IS(union highway_msg_body, HIGHWAY_MSG_LEN - 32);
