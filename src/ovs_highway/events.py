@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 LIMIT: Final = 4 << 20
 """Bytes of a file; there are two."""
+_MODE: Final = 0o640
 _ATTRIBUTE: Final = "highway_event"
 _FIXED: Final = ("time", "kind", "ports", "text")
 
@@ -79,16 +80,16 @@ class EventLog:
     def _append(self, line: bytes) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
-            fd = os.open(self.path, flags, 0o644)
+            fd = os.open(self.path, flags, _MODE)
         except FileNotFoundError:
-            self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            fd = os.open(self.path, flags, 0o644)
+            self.path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+            fd = os.open(self.path, flags, _MODE)
         try:
             size = os.fstat(fd).st_size
             if size and size + len(line) > self._limit:
                 os.replace(self.path, _earlier(self.path))
                 os.close(fd)
-                fd = os.open(self.path, flags, 0o644)
+                fd = os.open(self.path, flags, _MODE)
             os.write(fd, line)
         finally:
             os.close(fd)

@@ -9,6 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
+from ovs_highway.limits import Bucket
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -56,22 +58,11 @@ def setup(*, file: Path | None = None, verbose: bool = False) -> None:
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
-class LogLimit:
-    """A token bucket: tells whether one more line may be logged.
+class LogLimit(Bucket):
+    """Tells whether one more line may be logged.
 
     Used for what others make us log, so that a hostile peer cannot fill the disk.
     """
 
     def __init__(self, *, per_second: float = 5.0, burst: float = 20.0) -> None:
-        self._rate, self._burst = per_second, burst
-        self._tokens, self._last = burst, time.monotonic()
-
-    def __call__(self) -> bool:
-        """Take a token; return whether there was one."""
-        now = time.monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._last) * self._rate)
-        self._last = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+        super().__init__(per_second=per_second, burst=burst)

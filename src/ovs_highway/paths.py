@@ -77,6 +77,17 @@ def region_files(base: Path | None = None) -> list[Path]:
     return sorted(file for folder in REGION_DIRS for file in folder.glob(pattern))
 
 
+def make_dir(path: Path, mode: int = 0o711) -> None:
+    """Make a directory that others may pass but not list, if it is not there yet.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(mode)
+
+
 def checkout() -> Path | None:
     """Return the source tree this package runs from, or None when it is installed."""
     root = Path(__file__).resolve().parents[2]

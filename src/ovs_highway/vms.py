@@ -86,7 +86,9 @@ def save(config: VmConfig, base: Path | None = None) -> None:
     target = folder(config.name, base) / _FILE
     fresh = target.with_suffix(".new")
     try:
-        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # Who can connect to a VM's monitor can do anything with it.
+        paths.make_dir(paths.vms_dir(base), 0o700)
+        paths.make_dir(target.parent, 0o700)
         fresh.write_bytes(msgspec.json.format(msgspec.json.encode(config)) + b"\n")
         os.replace(fresh, target)
     except OSError as error:

@@ -350,6 +350,28 @@ def test_a_link_closed_by_a_driver_for_a_fault_goes_at_both_ends() -> None:
     assert "closed by the VNF at a: bad descriptor" in world.status().reason
 
 
+def test_a_vnf_that_lets_go_of_all_links_has_to_wait() -> None:
+    world = World()
+    link_id: int | None = world.bring_up()
+    for _ in range(11):
+        assert link_id is not None
+        world.links.removed("a", 1, link_id, ok=True, text="no", now=world.now)
+        link_id = made_link(world)
+    assert link_id is None
+    (status,) = world.links.describe(world.now)
+    assert "given up by the VNF at a: no; next try in" in status.reason
+    world.now += 61
+    assert made_link(world) is not None
+
+
+def made_link(world: World) -> int | None:
+    """Let a link go down, and come up again if it does; return its id."""
+    for _ in range(2):
+        world.run()
+        world.answer()
+    return next(iter(world.links.link_ids()), None)
+
+
 def test_a_link_given_up_without_a_fault_is_made_again_at_once() -> None:
     world = World()
     link_id = world.bring_up()

@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ovs_highway import protocol
+from ovs_highway.agent.access import Peer, peer_of
 from ovs_highway.errors import ProtocolError
+from ovs_highway.limits import Bucket
 
 if TYPE_CHECKING:
     from ovs_highway.protocol import LinkAdd, Message
@@ -22,24 +22,33 @@ if TYPE_CHECKING:
 
 _READ: Final = 4096
 _MAX_QUEUED: Final = 4096
-_MAX_FDS: Final = 4
-_RATE: Final = 4000.0
-_BURST: Final = 8000.0
+_MAX_FDS: Final = 1
+_UNFINISHED: Final = 5.0
 
 
 class Pace:
-    """Slows down what comes faster than 4,000 messages a second, for long."""
+    """Slows down what comes faster than so many messages a second, for long.
 
-    def __init__(self) -> None:
-        self._tokens, self._filled = _BURST, time.monotonic()
+    Attributes:
+        exceeded: it had to; for the one who logs it to clear.
+    """
 
-    async def keep(self) -> None:
-        """Account for one message; wait if there were too many."""
-        now = time.monotonic()
-        self._tokens = min(_BURST, self._tokens + (now - self._filled) * _RATE) - 1
-        self._filled = now
-        if self._tokens < 0:
-            await asyncio.sleep(-self._tokens / _RATE)
+    def __init__(self, per_second: float) -> None:
+        self.per_second = per_second
+        self.exceeded = False
+        self._bucket = Bucket(per_second=per_second, burst=2 * per_second)
+
+    async def keep(self, cost: float = 1.0) -> None:
+        """Account for one message, or what costs as much; wait if there were too many."""
+        if wait := self._bucket.owe(cost):
+            self.exceeded = True
+            await asyncio.sleep(wait)
+
+
+SWITCH_RATE: Final = 4000.0
+"""Messages a second that one connection of a switch's port may send for long."""
+VNF_RATE: Final = 500.0
+"""The same for a VNF, which has no more to say than a few words on each of its links."""
 
 
 class VnfChannel(Protocol):
@@ -47,12 +56,19 @@ class VnfChannel(Protocol):
 
     Attributes:
         pid: of the VNF.
+        peer: the process, None for a guest's.
+        pace: of its messages.
         fds: file descriptors that came and were not taken yet.
         may_repeat_hello: an answer can get lost, so the same HELLO may come again.
     """
 
     pid: int
+    pace: Pace
     fds: list[int]
+
+    @property
+    def peer(self) -> Peer | None:
+        """See above."""
 
     @property
     def may_repeat_hello(self) -> bool:
@@ -74,17 +90,19 @@ class VnfChannel(Protocol):
 class Channel:
     """One connection to a driver over a unix stream socket; regions go as file descriptors.
 
-    A peer that sends what is no message, or does not read, is cut off; one that sends too fast
-    (more than 4,000 messages a second, for long) is read more slowly.
+    A peer that sends what is no message, does not end one that it has begun, or does not read, is
+    cut off; one that sends too fast is read more slowly.
 
     Attributes:
         pid: the peer's process id as the kernel knows it.
+        peer: the peer.
+        pace: of its messages.
         fds: file descriptors that came and were not taken yet; closed with the channel.
     """
 
     may_repeat_hello: Final = False
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, per_second: float = SWITCH_RATE) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._loop = asyncio.get_running_loop()
@@ -93,21 +111,22 @@ class Channel:
         self._outbox: deque[tuple[bytes, int | None]] = deque()
         self._readable: asyncio.Future[None] | None = None
         self._sequence = 0
-        self._pace = Pace()
+        self._begun: float | None = None
+        self.pace = Pace(per_second)
         self.fds: list[int] = []
         self.closed = False
-        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        self.pid: int = struct.unpack("3i", raw)[0]
+        self.peer = peer_of(sock)
+        self.pid = self.peer.pid
 
     async def receive(self) -> Message | None:
         """Return the next message; None at the end of the connection.
 
         Raises:
-            ProtocolError: the peer sent something else than messages.
+            ProtocolError: the peer sent something else than messages, or a part of one.
         """
         while not self.closed:
             if self._inbox:
-                await self._pace.keep()
+                await self.pace.keep()
                 return self._inbox.popleft()
             try:
                 data = self._read()
@@ -118,13 +137,17 @@ class Channel:
                 break
             if not data:
                 break
-            self._inbox += self._decoder.feed(data)
+            self._inbox += (messages := self._decoder.feed(data))
+            if not self._decoder.pending:
+                self._begun = None
+            elif messages or self._begun is None:
+                self._begun = self._loop.time()
             if self._decoder.skipped or self._decoder.malformed:
                 raise ProtocolError("sent bytes that are no control message; connection closed")
         return None
 
     def _read(self) -> bytes:
-        room = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
+        room = socket.CMSG_LEN(_MAX_FDS * array.array("i").itemsize)
         data, ancillary, flags, _ = self._sock.recvmsg(_READ, room, socket.MSG_CMSG_CLOEXEC)
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -138,8 +161,13 @@ class Channel:
     async def _wait_readable(self) -> None:
         self._readable = self._loop.create_future()
         self._loop.add_reader(self._sock, self._wake)
+        until = None if self._begun is None else self._begun + _UNFINISHED
         try:
-            await self._readable
+            async with asyncio.timeout_at(until):
+                await self._readable
+        except TimeoutError as error:
+            text = f"did not end a message within {_UNFINISHED:.0f} s; connection closed"
+            raise ProtocolError(text) from error
         finally:
             if not self.closed:
                 self._loop.remove_reader(self._sock)

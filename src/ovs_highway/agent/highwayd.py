@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from ovs_highway import paths, protocol, region, shm
 from ovs_highway.agent import control, explain
+from ovs_highway.agent.access import why_not_own
 from ovs_highway.agent.actions import (
     Action,
     Add,
@@ -40,6 +41,8 @@ from ovs_highway.agent.vm.host import VmHost
 from ovs_highway.agent.watch import PathWatch
 from ovs_highway.errors import ProtocolError, RegionError
 from ovs_highway.events import EventHandler, EventLog, about
+from ovs_highway.limits import Quota
+from ovs_highway.log import LogLimit
 from ovs_highway.ovsdb import Follower, Snapshot
 from ovs_highway.region import LinkRegion
 from ovs_highway.shm import Phase
@@ -54,6 +57,8 @@ _POLL_IDLE: Final = 0.2
 _RECONCILE_AT_LEAST: Final = 0.5
 _GONE_PAUSE: Final = 1.0
 _SWITCH_CONNECTIONS: Final = 4096
+_USER_CONNECTIONS: Final = 2048
+_CONNECTS: Final = 20.0
 _MAX_ROUNDS: Final = 100
 
 
@@ -86,6 +91,8 @@ class Highwayd:
         self.links = Links(new_id=_new_id, timing=config.timing, now=self._now())
         self._regions: dict[int, LinkRegion] = {}
         self._listeners: dict[str, Listener] = {}
+        self._quota = Quota(_USER_CONNECTIONS)
+        self._give_limit = LogLimit(per_second=0.5)
         self._purger = Purger(config.ovs_rundir, self.ports.switches)
         self._fin_timeout = FinTimeout(
             self.ports, config.ovs_rundir, guard=self._guard, changed=self._follow_fin_timeout
@@ -142,14 +149,17 @@ class Highwayd:
                 self.detection.suppression.adopt()
                 switch = paths.switch_socket(rundir)
                 serve = self._sessions.serve_switch
-                own.append(Listener(switch, serve, group, limit=_SWITCH_CONNECTIONS))
+                own.append(
+                    Listener(switch, serve, group, limit=_SWITCH_CONNECTIONS, why_not=why_not_own)
+                )
                 methods = control.methods(self, stop.set) | {
                     "highway/vms": lambda: json.dumps({"vms": self._machines.describe()}),
                     "highway/explain": partial(explain.answer, self),
                     "highway/detector": partial(explain.state, self),
                 }
                 serve_control = partial(control.serve, methods)
-                own.append(Listener(paths.control_socket(rundir), serve_control, group))
+                ctl = paths.control_socket(rundir)
+                own.append(Listener(ctl, serve_control, group, why_not=why_not_own))
                 group.create_task(self._reconcile_forever(), name="reconcile")
                 group.create_task(self._renew_leases(), name="lease")
                 group.create_task(self._purger.run(), name="purge")
@@ -215,7 +225,39 @@ class Highwayd:
             path = paths.vnf_socket(name, self._config.rundir)
             _make_dir(path.parent)
             serve = partial(self._sessions.serve_vnf_socket, name)
-            self._listeners[name] = Listener(path, serve, self._group)
+            self._listeners[name] = Listener(
+                path, serve, self._group, quota=self._quota, per_second=_CONNECTS
+            )
+        self._give(name)
+
+    def _give(self, name: str) -> None:
+        """Have a port's socket belong to whom the database says."""
+        try:
+            self._listeners[name].give(*self.ports.access(name).socket())
+        except ProtocolError as error:
+            if self._give_limit():
+                log.error("port %s: %s", name, error)
+
+    def _follow_access(self) -> None:
+        """Have sockets belong to whom they now are for; who may not have a port any more is told.
+
+        What a VNF has mapped cannot be taken back, but its links are.
+        """
+        for name in self._listeners:
+            self._give(name)
+        for port in self.ports.values():
+            if (vnf := port.vnf) is None:
+                continue
+            if why := self.ports.access(port.name).why_not(vnf.channel.peer, vnf.token):
+                log.warning(
+                    "port %s: its VNF (pid %d) is cut off: %s; to take its region back, delete the"
+                    " port and add it again",
+                    port.name,
+                    vnf.channel.pid,
+                    why,
+                    extra=about("vnf", port.name),
+                )
+                vnf.channel.close()
 
     def _say_gone(self, port: Port) -> None:
         """Tell the VNF of a deleted port; it has a while to let go of it."""
@@ -248,6 +290,7 @@ class Highwayd:
 
     def _take_snapshot(self, snapshot: Snapshot) -> None:
         self.ports.follow(snapshot)
+        self._follow_access()
         self._purger.follow(snapshot)
         self.detection.follow(snapshot)
         self._news()
@@ -427,12 +470,12 @@ def _new_id() -> int:
 
 
 def _make_dir(path: Path) -> None:
-    """Make a directory that others may enter; the sockets in it are protected by themselves.
+    """Make a directory that others may pass; the sockets in it are protected by themselves.
 
     Raises:
         ProtocolError: it cannot be made.
     """
     try:
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        paths.make_dir(path)
     except OSError as error:
         raise ProtocolError(f"cannot make {path}: {error.strerror}") from error

@@ -118,6 +118,9 @@ class _Failure:
 
 _IN_HAND: Final = (_End.ASKED, _End.HAS, _End.LEAVING)
 _NO_PROOFS: Final = Proofs()
+_MINUTE: Final = 60.0
+_LET_GO: Final = 10
+"""Links of a pair in a minute that VNFs may let go of before that counts as a failure."""
 _UNCHECKED: Final = (shm.FREE, shm.FREE)
 
 
@@ -133,6 +136,7 @@ class Links:
         self._proofs = _NO_PROOFS
         self._links: dict[int, _Link] = {}
         self._failures: dict[Pair, _Failure] = {}
+        self._let_go: dict[Pair, list[float]] = {}
         self._reasons: dict[Pair, tuple[str, str]] = {}
 
     # What the caller has seen ------------------------------------------------------------------
@@ -203,7 +207,7 @@ class Links:
         if not asked:
             how = "given up" if ok else "closed"
             reason = f"{how} by the VNF at {port}: {text or 'no reason given'}"
-            if not ok:
+            if not ok or self._lets_go_too_often(link.pair, now):
                 self._fail(link, reason, now)
             self._leave(link, reason, now)
 
@@ -295,6 +299,8 @@ class Links:
         self, ports: Mapping[str, PortFacts], wanted: set[Way], now: float
     ) -> None:
         """Forget the failures of links that proved good, of VNFs and of ports that went away."""
+        for pair in [pair for pair in self._let_go if not {*pair} <= ports.keys()]:
+            del self._let_go[pair]
         proven = {
             link.pair
             for link in self._links.values()
@@ -311,6 +317,12 @@ class Links:
             stale = stale and wanted.isdisjoint(both_ways(pair))
             if pair in proven or not known or another or stale:
                 del self._failures[pair]
+
+    def _lets_go_too_often(self, pair: Pair, now: float) -> bool:
+        """Note that a VNF let go of a link; one that always does would have them made for ever."""
+        recent = [at for at in self._let_go.get(pair, []) if now - at < _MINUTE]
+        self._let_go[pair] = [*recent, now]
+        return len(recent) >= _LET_GO
 
     def _leave(self, link: _Link, why: str, now: float) -> None:
         link.phase, link.why, link.since = Phase.LEAVING, why, now

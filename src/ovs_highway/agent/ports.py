@@ -13,10 +13,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from ovs_highway import region, shm
+from ovs_highway.agent.access import Access, access
 from ovs_highway.agent.actions import PortFacts
 from ovs_highway.agent.policy import Terms, terms, why_port_off
 from ovs_highway.errors import ProtocolError
 from ovs_highway.events import about
+from ovs_highway.limits import Bucket
+from ovs_highway.log import LogLimit
 from ovs_highway.shm import Off
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MAX_WANTS: Final = 4096
+_COMINGS: Final = (0.5, 15.0)
+"""How often a VNF may attach, and start, by itself: a second for long, and at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,7 @@ class Vnf:
 
     Attributes:
         session: numbers the connections of this highwayd.
+        token: what it has shown, to be let in.
         unfit: why it can have the normal channel only, None if it can have links.
         directed: it knows links with terms for each direction.
         external: it takes frames in the buffers of a link.
@@ -46,9 +52,32 @@ class Vnf:
     session: int
     epoch: int
     driver: str
+    token: bytes = b""
     unfit: str | None = None
     directed: bool = True
     external: bool = False
+
+
+@dataclass(slots=True)
+class Limits:
+    """What the VNFs of a port may have, one after the other: a new one has no more of it.
+
+    Attributes:
+        lines: of highwayd's log that they cause.
+        slow: the line that says that they send too many messages.
+        attaching, starting: which makes links come and go.
+        was_started: the last start was let pass.
+    """
+
+    lines: LogLimit = field(default_factory=lambda: LogLimit(per_second=0.2))
+    slow: LogLimit = field(default_factory=lambda: LogLimit(per_second=1 / 60, burst=1))
+    attaching: Bucket = field(
+        default_factory=lambda: Bucket(per_second=_COMINGS[0], burst=_COMINGS[1])
+    )
+    starting: Bucket = field(
+        default_factory=lambda: Bucket(per_second=_COMINGS[0], burst=_COMINGS[1])
+    )
+    was_started: bool = False
 
 
 @dataclass(slots=True)
@@ -56,6 +85,7 @@ class Port:
     """One port.
 
     Attributes:
+        limits: of its VNFs.
         wants: rules in force by the peer's region id, as the switch last told.
         absent_since: since when neither switch nor database know the port; None while they do.
         deleted: on its way out: no links any more, its socket closes soon.
@@ -72,6 +102,7 @@ class Port:
     deleted: bool = False
     no_links: str | None = None
     no_room: str | None = None
+    limits: Limits = field(default_factory=Limits)
 
     def facts(self, terms: Terms | None) -> PortFacts:
         """Return what the link reconciler needs to know of this port now."""
@@ -89,7 +120,7 @@ class Port:
             ring_size=self.region.rings.size,
             switch=self.switch is not None,
             vnf=None if vnf is None else vnf.session,
-            started=same and bool(state.attached) and bool(state.started),
+            started=self._has_started(same and bool(state.attached) and bool(state.started)),
             wants=MappingProxyType(dict(self.wants)),
             forbidden=forbidden,
             no_room=self.no_room,
@@ -100,6 +131,17 @@ class Port:
 
     def _max_frame(self) -> int:
         return min(int(self.region.raw.switch_state.max_frame), shm.MAX_FRAME)
+
+    def _has_started(self, says_so: bool) -> bool:
+        """Tell whether a VNF that says so, in its region, is believed: it can change that word."""
+        if says_so and not self.limits.was_started and not self.limits.starting():
+            if self.limits.lines():
+                log.warning(
+                    "port %s: its VNF starts and stops too often; its links wait", self.name
+                )
+            return False
+        self.limits.was_started = says_so
+        return says_so
 
     def want(self, peer_id: int, rules: int) -> None:
         """Note how many rules towards a peer are in force."""
@@ -131,6 +173,7 @@ class Ports(Mapping[str, Port]):
         self.snapshot: Snapshot | None = None
         self.fin_timeout: frozenset[str] = frozenset()
         self._terms: dict[str, Terms | None] = {}
+        self._access: dict[str, Access] = {}
 
     def __getitem__(self, name: str) -> Port:
         return self._ports[name]
@@ -227,8 +270,17 @@ class Ports(Mapping[str, Port]):
         """Take over a new state of the database."""
         self.snapshot = snapshot
         self._terms = {name: terms(snapshot, name) for name in snapshot.ports}
+        found = {name: access(one.external_ids) for name, one in snapshot.ports.items()}
+        for name, one in found.items():
+            if one.problem and one != self._access.get(name):
+                log.error("port %s: %s", name, one.problem)
+        self._access = found
         for port in self._ports.values():
             self.apply(port)
+
+    def access(self, name: str) -> Access:
+        """Return who may attach to a port; highwayd's own user as long as that is not known."""
+        return self._access.get(name) or Access()
 
     def why_off(self, name: str) -> str | None:
         """Return why policy wants the bypass of a port off, None if it does not."""

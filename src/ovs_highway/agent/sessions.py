@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ovs_highway import protocol, shm
-from ovs_highway.agent.channel import Channel
+from ovs_highway.agent.channel import VNF_RATE, Channel
 from ovs_highway.agent.ports import Port, Ports, Vnf, check_abi
 from ovs_highway.errors import ProtocolError, RegionError
 from ovs_highway.events import about
@@ -84,7 +84,7 @@ class Sessions:
             try:
                 version, port = self._attach(channel, hello, who)
             except (ProtocolError, RegionError) as error:
-                self._refuse(channel, hello, Status.REFUSED, str(error))
+                self._refuse(channel, hello, Status.REFUSED, str(error), self._refusals)
                 return
             welcome = protocol.Welcome(
                 port_id=port.region.region_id, status=Status.OK, abi_version=version
@@ -166,7 +166,7 @@ class Sessions:
         Raises:
             ProtocolError: the peer broke the protocol.
         """
-        await self.serve_vnf(name, Channel(sock))
+        await self.serve_vnf(name, Channel(sock, VNF_RATE))
 
     async def serve_vnf(self, name: str, channel: VnfChannel) -> None:
         """Serve one connection of a VNF that is to be at port `name`, and close it.
@@ -182,24 +182,33 @@ class Sessions:
             _no_fds(channel, who)
             port = self._ports.get(name)
             if port is None or port.deleted:
-                self._refuse(channel, hello, Status.LATER, f"port {name} was deleted")
+                text = f"port {name} was deleted"
+                self._refuse(channel, hello, Status.LATER, text, self._refusals)
                 return
             try:
                 version, unfit = _fit(port, hello, who)
                 if hello.name != name:
                     raise ProtocolError(f"this is the socket of port {name}, not of {hello.name}")
             except ProtocolError as error:
-                self._refuse(channel, hello, Status.REFUSED, str(error))
+                self._refuse(channel, hello, Status.REFUSED, str(error), port.limits.lines)
+                return
+            if why := self._ports.access(name).why_not(channel.peer, hello.token):
+                self._refuse(channel, hello, Status.REFUSED, f"{who}: {why}", port.limits.lines)
                 return
             if port.vnf is not None:
                 text = f"port {name} is already in use by pid {port.vnf.channel.pid}"
-                self._refuse(channel, hello, Status.LATER, text)
+                self._refuse(channel, hello, Status.LATER, text, port.limits.lines)
+                return
+            if not port.limits.attaching():
+                text = f"port {name}: its VNFs come and go too often; this one has to wait"
+                self._refuse(channel, hello, Status.LATER, text, port.limits.lines)
                 return
             vnf = Vnf(
                 channel=channel,
                 session=next(self._numbers),
                 epoch=hello.epoch,
                 driver=hello.driver,
+                token=hello.token,
                 unfit=unfit,
                 directed=version >= shm.ABI_DIRECTED,
                 external=hello.external,
@@ -231,17 +240,21 @@ class Sessions:
     async def _listen_to_vnf(
         self, channel: VnfChannel, port: Port, vnf: Vnf, who: str, welcome: protocol.Welcome
     ) -> None:
-        limit = LogLimit()
+        limit = port.limits.lines
         now = asyncio.get_running_loop().time
         while (message := await channel.receive()) is not None:
             _no_fds(channel, who)
+            if channel.pace.exceeded and port.limits.slow():
+                rate = channel.pace.per_second
+                log.warning("%s sends more than %.0f messages a second; they wait", who, rate)
+            channel.pace.exceeded = False
             match message:
                 case protocol.Hello(epoch=vnf.epoch) if channel.may_repeat_hello:
                     channel.send(welcome)
                     _send_region(port, channel)
                 case protocol.LinkAdded(link_id=link_id, status=status, text=text, flags=flags):
                     ok = status is Status.OK
-                    if ok and text:
+                    if ok and text and limit():
                         log.info(
                             "%s has link %016x: %s",
                             who,
@@ -294,10 +307,12 @@ class Sessions:
                 case _:
                     raise _unexpected(message, who)
 
-    def _refuse(self, channel: VnfChannel, hello: Hello, status: Status, text: str) -> None:
+    def _refuse(
+        self, channel: VnfChannel, hello: Hello, status: Status, text: str, limit: LogLimit
+    ) -> None:
         # Drivers that were refused try again, up to ten times a second.
         now = asyncio.get_running_loop().time()
-        if now - self._refused.get(text, -_REFUSED_PAUSE) >= _REFUSED_PAUSE and self._refusals():
+        if now - self._refused.get(text, -_REFUSED_PAUSE) >= _REFUSED_PAUSE and limit():
             log.warning("refused: %s", text)
             self._refused = {**dict([*self._refused.items()][-_MAX_REFUSED:]), text: now}
         channel.send(protocol.Welcome(port_id=hello.port_id, status=status, text=text))

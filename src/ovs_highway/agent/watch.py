@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ovs_highway.events import about
+from ovs_highway.limits import Bucket
 from ovs_highway.view import AgentView, Direction, PortView, View, link_view, port_view
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from ovs_highway.agent.actions import LinkStatus, Pair, Way
     from ovs_highway.agent.ports import Port, Ports
     from ovs_highway.region import LinkRegion
 
 log = logging.getLogger(__name__)
+
+_LINES: Final = (1.0, 50.0)
+"""Changes of one path that are told, a second for long, and at once: VNFs can cause them."""
 
 
 class PathWatch:
@@ -26,12 +30,16 @@ class PathWatch:
     def __init__(self) -> None:
         self._seen: object = None
         self._paths: dict[Pair, Direction] = {}
+        self._limits: dict[Pair, Bucket] = {}
         self._rules: dict[str, tuple[object, tuple[Counter[int], Counter[int]]]] = {}
 
     def look(
         self, ports: Ports, links: Iterable[LinkRegion], told: Iterable[LinkStatus]
     ) -> list[Direction]:
-        """Log and return what has changed since the last look."""
+        """Log and return what has changed since the last look.
+
+        What changes too often is told later, as it then is.
+        """
         links = list(links)
         told = list(told)
         reasons = {one.pair: (one.phase, _steady(one.reason)) for one in told}
@@ -51,6 +59,13 @@ class PathWatch:
         self._seen = state
         view = self._view(ports, links, reasons, ways)
         now = {(way.sender, way.receiver): way for way in view.directions()}
+        changes = self._news(now, ports.keys())
+        for way in changes:
+            _tell(way)
+        return changes
+
+    def _news(self, now: Mapping[Pair, Direction], ports: Collection[str]) -> list[Direction]:
+        """Return what has changed and may be told; what may not yet is looked at again."""
         changes = [_gone(way) for pair, way in self._paths.items() if pair not in now]
         changes += [
             way
@@ -59,10 +74,21 @@ class PathWatch:
             or (before.state, before.reason, before.rules, before.checked)
             != (way.state, way.reason, way.rules, way.checked)
         ]
-        self._paths = now
+        told: list[Direction] = []
+        late: set[Pair] = set()
         for way in changes:
-            _tell(way)
-        return changes
+            pair = (way.sender, way.receiver)
+            fresh = Bucket(per_second=_LINES[0], burst=_LINES[1])
+            if self._limits.setdefault(pair, fresh)():
+                told.append(way)
+            else:
+                late.add(pair)
+                self._seen = None
+        kept = {pair: way for pair, way in self._paths.items() if pair in late}
+        self._paths = {pair: way for pair, way in now.items() if pair not in late} | kept
+        for pair in [pair for pair in self._limits if not {*pair} <= {*ports}]:
+            del self._limits[pair]
+        return told
 
     def _view(
         self,

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ovs_highway import protocol
+from ovs_highway import protocol, shm
 from ovs_highway.agent.channel import Pace
 from ovs_highway.errors import VmError
+from ovs_highway.log import LogLimit
 from ovs_highway.shm import Status
 
 if TYPE_CHECKING:
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
     from ovs_highway.protocol import LinkAdd, Message
     from ovs_highway.region import LinkRegion
 
-_READ: Final = 65536
-_MAX_WAITING: Final = 4096
+log = logging.getLogger(__name__)
+
+_READ: Final = 4096
+_RATE: Final = 2000.0
+_MAX_WAITING: Final = 1024
 _MAX_UNSENT: Final = 1 << 20
 
 
@@ -29,19 +34,24 @@ class PortChannel:
 
     Attributes:
         pid: of the program in the guest, as it says.
+        peer: None: it is in a guest.
+        pace: of the VM's messages, which all of its ports share.
         region_id: under which the guest knows the port.
         fds: none: regions are plugged in.
     """
 
     may_repeat_hello: Final = True
+    peer: Final = None
 
     def __init__(
         self,
         hello: protocol.Hello,
+        pace: Pace,
         send: Callable[[Message], None],
         plug: Callable[[LinkAdd, LinkRegion], None],
     ) -> None:
         self.name = hello.name
+        self.pace = pace
         self.pid = hello.pid
         self.epoch = hello.epoch
         self.region_id = hello.port_id
@@ -89,14 +99,19 @@ class VmChannel:
     """The host's end of a VM's virtio-serial port: a unix socket of QEMU's.
 
     The guest's end may be anybody's. What is no message is skipped, since half a message of an
-    earlier program may stand before the first one; messages that come too fast are read slowly.
+    earlier program may stand before the first one; what comes too fast is read slowly, whether it
+    is messages or not.
+
+    Attributes:
+        pace: of what comes.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._writer: asyncio.StreamWriter | None = None
         self._sequence = 0
-        self._pace = Pace()
+        self.pace = Pace(_RATE)
+        self._slow_limit = LogLimit(per_second=1 / 60, burst=1)
 
     async def run(self, path: str, take: Callable[[Message], None]) -> None:
         """Connect to a socket and take messages until it is closed.
@@ -114,8 +129,15 @@ class VmChannel:
             # Whoever is there greets anew: what was said to an earlier highwayd is lost.
             self.send(protocol.Welcome(status=Status.LATER, text="highwayd is new here"))
             while data := await reader.read(_READ):
-                for message in decoder.feed(data):
-                    await self._pace.keep()
+                tried, messages = decoder.tried, decoder.feed(data)
+                # Noise costs as much as the messages that it could have been.
+                await self.pace.keep(max(len(data) / shm.MSG_LEN, decoder.tried - tried))
+                if self.pace.exceeded and self._slow_limit():
+                    rate = self.pace.per_second
+                    text = "VM %s: its guest sends more than %.0f messages a second; they wait"
+                    log.warning(text, self._name, rate)
+                self.pace.exceeded = False
+                for message in messages:
                     take(message)
         except OSError:
             pass

@@ -94,7 +94,7 @@ class Machine:
         self._program = False
         self._problem = ""
         self._blockers: list[str] | None = None
-        self._limit = LogLimit()
+        self._limit = LogLimit(per_second=0.5)
         self._dirty = asyncio.Event()
         self._group = asyncio.TaskGroup()
 
@@ -313,7 +313,7 @@ class Machine:
             if device is not None:
                 device.users.add(hello.name)
         self._numbers[hello.name] = self._numbers.get(hello.name, 0) + 1
-        channel = PortChannel(hello, self._channel.send, self._plug_link)
+        channel = PortChannel(hello, self._channel.pace, self._channel.send, self._plug_link)
         self._sessions[hello.name] = channel
         task = self._group.create_task(self._serve(channel), name=f"VNF at {hello.name}")
         self._serving.add(task)
