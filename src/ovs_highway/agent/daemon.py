@@ -19,6 +19,7 @@ import click
 import ovs_highway
 from ovs_highway import log as logs
 from ovs_highway import paths, region
+from ovs_highway.agent import privileges
 from ovs_highway.agent.highwayd import Config, Highwayd
 from ovs_highway.errors import CommandError, HighwayError
 
@@ -39,8 +40,8 @@ def pid_lock(rundir: Path) -> Iterator[None]:
     """
     path = rundir / "highwayd.pid"
     try:
-        rundir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        paths.make_dir(rundir)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror}; run as root") from error
     try:
@@ -91,10 +92,12 @@ def main(
     """Hand shared-memory regions to the drivers of VNFs and make direct links between them."""
     errors: list[BaseException] = []
     try:
+        os.umask(0o027)
         logs.setup(file=log_file, verbose=verbose)
         base = Path(os.path.realpath(rundir or paths.rundir()))
         ovs_base = ovs_rundir or Path(os.environ.get("OVS_RUNDIR") or "/var/run/openvswitch")
         _raise_file_limit()
+        privileges.give_up()
         region.survive_cuts()
         with pid_lock(base):
             asyncio.run(_serve(Config(rundir=base, ovs_rundir=ovs_base)))
