@@ -58,6 +58,7 @@ PACKAGES: Final = (
     "spin",
 )
 VM_PACKAGES: Final = (
+    "apparmor",
     "busybox-static",
     "cpio",
     "libvirt-clients",
