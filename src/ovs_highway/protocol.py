@@ -375,13 +375,17 @@ def encode(message: Message, *, sequence: int = 0) -> bytes:
 class Decoder:
     """Turns a stream of bytes into messages; never raises, whatever the bytes are.
 
+    Args:
+        strict: nothing behind the first byte that belongs to no message is looked at.
+
     Attributes:
         tried: checksums computed, which is what decoding costs.
         skipped: bytes that belonged to no message.
         malformed: whole messages with a type, version or value that cannot be.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, strict: bool = False) -> None:
+        self._strict = strict
         self._rest = b""
         self.tried = 0
         self.skipped = 0
@@ -407,6 +411,9 @@ class Decoder:
     def _next_frame(self) -> bytes | None:
         """Take the next frame with a right magic and checksum, or None if there is none yet."""
         while True:
+            if self._strict and self.skipped:
+                self._rest = b""
+                return None
             start = self._rest.find(_MAGIC)
             if start < 0:
                 keep = next((n for n in (3, 2, 1) if self._rest.endswith(_MAGIC[:n])), 0)

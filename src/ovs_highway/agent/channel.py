@@ -106,7 +106,7 @@ class Channel:
         sock.setblocking(False)
         self._sock = sock
         self._loop = asyncio.get_running_loop()
-        self._decoder = protocol.Decoder()
+        self._decoder = protocol.Decoder(strict=True)
         self._inbox: deque[Message] = deque()
         self._outbox: deque[tuple[bytes, int | None]] = deque()
         self._readable: asyncio.Future[None] | None = None
