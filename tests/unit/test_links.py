@@ -963,6 +963,13 @@ def test_buffers_are_for_what_a_receiver_takes_without_a_copy() -> None:
     assert made_with(world) == (1664, 0)
 
 
+def test_there_are_no_buffers_for_another_party() -> None:
+    world = World()
+    world.change("b", buffer=1664, terms=Terms(port="b", trust="theirs"))
+    world.proofs = Proofs(peers={"a": "b"})
+    assert made_with(world) == (0, 0)
+
+
 def test_there_are_no_buffers_for_what_is_checked() -> None:
     world = World()
     for name in ("a", "b"):

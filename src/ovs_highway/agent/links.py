@@ -532,10 +532,21 @@ class Links:
                 n_queues=(both[0].n_queues, both[1].n_queues),
                 ring_size=max(both[0].ring_size, both[1].ring_size),
                 flags=flags,
-                buffers=(_buffers(flags[1], both[1]), _buffers(flags[0], both[0])),
+                buffers=_buffers(both, flags),
             )
 
 
-def _buffers(flags: LinkFlag, receiver: PortFacts) -> int:
-    """Return the bytes of the buffers to send in to a receiver; what it checks, it copies."""
-    return 0 if LinkFlag.CHECKED in flags else receiver.buffer
+def _buffers(ports: tuple[PortFacts, PortFacts], flags: Flags) -> tuple[int, int]:
+    """Return the bytes of the buffers that each end may send in.
+
+    What is checked is copied, and so is what comes from a port of another party: who sends can
+    change what is read.
+    """
+    labels = {"" if port.terms is None else port.terms.trust for port in ports}
+    if len(labels) > 1 or "" in labels:
+        return 0, 0
+    one, other = (
+        0 if LinkFlag.CHECKED in heeds else port.buffer
+        for port, heeds in zip(ports, flags, strict=True)
+    )
+    return other, one
