@@ -367,3 +367,14 @@ def test_region_dirs_come_from_the_mounts(tmp_path: Path) -> None:
     names = [str(folder) for folder in region.region_dirs(mounts)]
     assert names == ["/dev/hugepages", "/mnt/huge", "/dev/shm"]
     assert [str(folder) for folder in region.region_dirs(tmp_path / "no")] == ["/dev/shm"]
+
+
+@pytest.mark.parametrize("offset", [1 << 40, (1 << 63) + 64])
+def test_a_link_is_read_where_it_was_when_it_was_checked(tmp_path: Path, offset: int) -> None:
+    """Somebody who has the link mapped changes where its rings are said to lie.
+
+    Verify: the rings are read where they are, and nothing outside of the region.
+    """
+    with new_link(tmp_path) as link:
+        link.raw.ring_offset[0] = link.raw.ring_offset[1] = offset
+        assert link.consumed(0) == link.consumed(1) == 0

@@ -168,8 +168,9 @@ class LinkRegion(Region):
             raise RegionError(f"{what} has buffers of {self.buffers} bytes")
         if any(count > self.rings.size for count in counts):
             raise RegionError(f"{what} has {counts} buffers")
+        self._ring_offsets = (int(raw.ring_offset[0]), int(raw.ring_offset[1]))
         extents = [
-            (int(raw.ring_offset[end]), self.n_queues[end] * self.rings.stride) for end in (0, 1)
+            (self._ring_offsets[end], self.n_queues[end] * self.rings.stride) for end in (0, 1)
         ]
         extents += [
             (
@@ -235,7 +236,7 @@ class LinkRegion(Region):
 
         At once, unlike all counts: drivers publish those every 10 ms.
         """
-        offset = int(self.raw.ring_offset[end]) + queue * self.rings.stride
+        offset = self._ring_offsets[end] + queue * self.rings.stride
         return int(self._at("struct highway_ring", offset)[0].tail)
 
     def received(self, end: int) -> tuple[int, int]:
