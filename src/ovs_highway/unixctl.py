@@ -34,20 +34,20 @@ class Reader:
         Raises:
             ValueError: not JSON, no object, or too long.
         """
-        self._text += data
+        self._text = (self._text + data).lstrip()
         found = []
-        while self._text.strip():
+        while self._text:
             try:
-                text = self._text.decode("utf-8").lstrip()
+                text = self._text.decode("utf-8")
                 value, end = json.JSONDecoder().raw_decode(text)
             except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-                if len(self._text) > self._limit or self._text.lstrip()[:1] != b"{":
+                if len(self._text) > self._limit or self._text[:1] != b"{":
                     raise ValueError("not a JSON-RPC request") from error
                 break
             if not isinstance(value, dict):
                 raise ValueError("not a JSON-RPC request")
             found.append(value)
-            self._text = text[end:].encode("utf-8")
+            self._text = text[end:].encode("utf-8").lstrip()
         return found
 
 
