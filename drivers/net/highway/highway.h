@@ -91,6 +91,7 @@ struct highway_rx_ring {
 struct highway_link {
 	TAILQ_ENTRY(highway_link) next;	/**< of those that only loans keep */
 	uint32_t slot;			/**< in the port's links[] */
+	uint64_t attachment;		/**< names it among all that the port ever had; never 0 */
 	uint32_t end;			/**< which end of the region is ours */
 	struct highway_link_geometry geometry;
 	struct highway_map map;
@@ -110,6 +111,7 @@ struct highway_link {
 /** A link as one tx queue uses it. */
 struct highway_tx_link {
 	struct highway_producer ring;
+	uint64_t attachment;	/**< of the link whose memory the ring lies in */
 	uint64_t link_id;
 	uint64_t peer_id;
 	uint64_t left_at;	/**< ring.head at the last Leave: nothing sent since if equal */
@@ -201,7 +203,7 @@ struct highway_vnf_rxq {
 	uint64_t used;			/**< those that stay warm, so far */
 	/* A Leave that holds the normal ring until the bypass ring is empty up to `until`. */
 	struct {
-		uint64_t link_id;	/**< 0 = none */
+		uint64_t attachment;	/**< of the link; 0 = none */
 		uint32_t slot;
 		uint32_t ring;
 		uint64_t until;
@@ -437,6 +439,7 @@ struct highway_port {
 	struct highway_view *view;	/**< read by queues without the lock */
 	uint64_t view_version;
 	uint32_t n_links;
+	uint64_t attachments;		/**< links that it ever had */
 	struct highway_link *links[HIGHWAY_MAX_LINKS];
 	struct highway_awaiteds awaited;
 	struct highway_birth *births;	/**< per rule slot */

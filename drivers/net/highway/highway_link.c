@@ -88,14 +88,15 @@ highway_link_fault(struct highway_link *link, enum highway_close reason)
 
 /* ------------------------------------------------------------------------------- attaching --- */
 
-/* Give one tx queue its ring in one link. */
+/* Give one tx queue its ring in one link, if it does not have it yet. */
 static int
 place_tx(const struct highway_link *link, struct highway_vnf_txq *txq)
 {
 	struct highway_tx_link *tl = &txq->links[link->slot];
 	int ret;
 
-	if (tl->link_id == link->geometry.link_id)
+	/* Not by its id: a link that could not be attached, or was taken back, may come again. */
+	if (tl->attachment == link->attachment)
 		return 0;
 	memset(tl, 0, sizeof(*tl));
 	highway_ring_place(&tl->ring.mem, ring_at(link, link->end, txq->queue),
@@ -107,6 +108,7 @@ place_tx(const struct highway_link *link, struct highway_vnf_txq *txq)
 	tl->left_at = tl->ring.head == 0 ? 0 : UINT64_MAX;
 	tl->peer_id = link->peer_id;
 	tl->link_id = link->geometry.link_id;
+	tl->attachment = link->attachment;
 	return ret;
 }
 
@@ -271,6 +273,7 @@ highway_vnf_link_add(struct highway_port *port, struct highway_map *map,
 	if (link == NULL)
 		goto no_memory;
 	link->slot = (uint32_t)slot;
+	link->attachment = ++port->attachments;
 	link->end = msg->end;
 	link->flags = msg->flags;
 	link->geometry = g;

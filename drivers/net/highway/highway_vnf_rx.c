@@ -76,7 +76,7 @@ take_sync(struct highway_vnf_rxq *rxq, const struct highway_view *view, struct h
 		highway_link_fault(link, HIGHWAY_CLOSE_BAD_LEAVE);
 		return true;
 	}
-	rxq->hold.link_id = sync.link_id;
+	rxq->hold.attachment = link->attachment;
 	rxq->hold.slot = slot;
 	rxq->hold.ring = sync.queue;
 	rxq->hold.until = sync.leave;
@@ -89,11 +89,11 @@ held(struct highway_vnf_rxq *rxq, const struct highway_view *view)
 {
 	struct highway_link *link = NULL;
 
-	if (likely(rxq->hold.link_id == 0))
+	if (likely(rxq->hold.attachment == 0))
 		return false;
 	if (rxq->hold.slot < view->n_slots)
 		link = view->links[rxq->hold.slot].link;
-	if (link != NULL && link->geometry.link_id == rxq->hold.link_id &&
+	if (link != NULL && link->attachment == rxq->hold.attachment &&
 	    __atomic_load_n(&link->close, __ATOMIC_RELAXED) == HIGHWAY_CLOSE_NONE &&
 	    __atomic_load_n(&link->rx[rxq->hold.ring].ring.tail, __ATOMIC_ACQUIRE) <
 	    rxq->hold.until) {
@@ -101,7 +101,7 @@ held(struct highway_vnf_rxq *rxq, const struct highway_view *view)
 			return true;
 		highway_link_fault(link, HIGHWAY_CLOSE_TIMEOUT);
 	}
-	rxq->hold.link_id = 0;
+	rxq->hold.attachment = 0;
 	return false;
 }
 
