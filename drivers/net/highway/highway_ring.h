@@ -251,6 +251,7 @@ static inline int
 highway_producer_attach(struct highway_producer *p)
 {
 	struct highway_desc last;
+	uint64_t index;
 
 	p->broken = false;
 	p->head = highway_ring_published(&p->mem);
@@ -268,9 +269,16 @@ highway_producer_attach(struct highway_producer *p)
 		return 0;
 	last = highway_desc_read(&p->mem, p->tail_seen);
 	p->data_tail = last.offset;
-	last = highway_desc_read(&p->mem, p->head - 1);
-	if (last.kind == HIGHWAY_DESC_BUFFER)
+	/* The last one that takes data: where BUFFER says that what follows begins is not its end. */
+	for (index = p->head; index != p->tail_seen; index--) {
+		last = highway_desc_read(&p->mem, index - 1);
+		if (last.kind != HIGHWAY_DESC_BUFFER)
+			break;
+	}
+	if (index == p->tail_seen) {
+		last.offset = p->data_tail;
 		last.length = 0;
+	}
 	if (!highway_desc_valid(&p->mem, last) || p->data_tail >= p->mem.data_len ||
 	    ((p->data_tail | last.offset) & (HIGHWAY_GRANULE - 1)) != 0) {
 		highway_producer_break(p);
