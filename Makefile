@@ -8,9 +8,11 @@ SETUP = $(or $(PYTHON),$(error python3 >= 3.11 is missing; as root: apt-get inst
 VENV = .venv/bin
 PYTEST = $(VENV)/python -m pytest $(PYTEST_ARGS)
 
+FUZZ_SECONDS = 60
+
 BENCHES = $(addprefix bench-,quick peers switchover soak vm detector setup cycles rules links queues)
 
-.PHONY: setup venv build guest-image demo demo-vm test test-unit test-long lint types check install uninstall clean $(BENCHES)
+.PHONY: setup venv build guest-image fuzzers fuzz demo demo-vm test test-unit test-long lint types check install uninstall clean $(BENCHES)
 
 setup:
 	@$(SETUP) all
@@ -24,6 +26,9 @@ build:
 guest-image:
 	@$(SETUP) guest-image
 
+fuzzers:
+	@$(SETUP) fuzzers
+
 demo: setup
 	@$(VENV)/python -m ovs_highway.demo
 
@@ -31,9 +36,9 @@ demo-vm: setup guest-image
 	@$(VENV)/python -m ovs_highway.demo.vm
 
 # What polls no core may run two at a time.
-test: setup guest-image
+test: setup guest-image fuzzers
 	@failed=0; \
-	$(PYTEST) -n 2 --dist loadfile -m "not long" tests/unit tests/model || failed=1; \
+	$(PYTEST) -n 2 --dist loadfile -m "not long" tests/unit tests/model tests/fuzz || failed=1; \
 	$(PYTEST) -m "not long" tests/system tests/vm || failed=1; \
 	exit $$failed
 
@@ -42,6 +47,9 @@ test-unit: venv
 
 test-long: setup guest-image
 	$(PYTEST) -m long tests || test $$? -eq 5  # 5: there are none
+
+fuzz: setup fuzzers
+	$(VENV)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) --json build/fuzz.json $(FUZZ_ARGS)
 
 lint: venv
 	$(VENV)/ruff check .

@@ -65,6 +65,11 @@ VM_PACKAGES: Final = (
     "libvirt-daemon-system",
     "qemu-system-x86",
 )
+FUZZ_PACKAGES: Final = (
+    "clang",
+    "libclang-rt-dev",
+    "llvm",
+)
 HUGEPAGES: Final = 1536
 HUGE_MOUNT: Final = Path("/dev/hugepages")
 HUGE_COUNT: Final = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
@@ -206,22 +211,31 @@ def _raise_hugepages(have: int, need: int) -> None:
 
 def build() -> None:
     """Configure and build what is written in C."""
+    before = _mtime(PLUGIN)
+    _compile(BUILD / "meson")
+    if _mtime(PLUGIN) != before:
+        say("build", f"built {PLUGIN.relative_to(ROOT)}")
+
+
+def _compile(folder: Path, *options: str, target: str = "all", compiler: str = "cc") -> None:
+    """Configure a build folder if that was not done yet, and build in it."""
     sdk = driver_sdk.ensure()
-    folder = BUILD / "meson"
     stamp, key = folder / ".configured", digest(dpdk_version(), str(sdk), str(ROOT))
     if not stamp_matches(stamp, key) or not (folder / "build.ninja").exists():
-        say("build", f"configuring for DPDK {dpdk_version()}")
+        say("build", f"configuring {folder.relative_to(ROOT)} for DPDK {dpdk_version()}")
         shutil.rmtree(folder, ignore_errors=True)
-        command = ["meson", "setup", str(folder), str(ROOT), f"-Ddpdk_sdk={sdk}"]
-        run(command, doing="configuring the build", hint=f"see {folder}/meson-logs/meson-log.txt")
+        command = ["meson", "setup", str(folder), str(ROOT), f"-Ddpdk_sdk={sdk}", *options]
+        run(
+            command,
+            doing="configuring the build",
+            hint=f"see {folder}/meson-logs/meson-log.txt",
+            env={"CC": compiler} if compiler != "cc" else {},
+        )
         write_stamp(stamp, key)
-    before = _mtime(PLUGIN)
-    output = run(["ninja", "-C", folder], doing="compiling")
+    output = run(["ninja", "-C", folder, target], doing="compiling")
     for line in output.splitlines():
         if "warning:" in line:
             print(f"    {line}", file=sys.stderr)
-    if _mtime(PLUGIN) != before:
-        say("build", f"built {PLUGIN.relative_to(ROOT)}")
 
 
 def _mtime(path: Path) -> int:
@@ -300,6 +314,13 @@ def guest() -> None:
     guest_image.ensure()
 
 
+def fuzzers() -> None:
+    """Build the fuzzers, which takes a compiler of their own."""
+    build_only()
+    packages(FUZZ_PACKAGES)
+    _compile(BUILD / "fuzz", "-Dfuzz=true", target="fuzzers", compiler="clang")
+
+
 def python_only() -> None:
     """Make the Python environment only."""
     if is_root():
@@ -312,6 +333,7 @@ STEPS: Final = {
     "build": build_only,
     "venv": python_only,
     "guest-image": guest,
+    "fuzzers": fuzzers,
     "hugepages": hugepages,
     "install": install_all,
     "uninstall": install.uninstall,
