@@ -62,6 +62,9 @@ HIGHWAY_ISA(highway_take)(struct highway_consumer *ring, struct highway_loans *l
 
 	*done = (struct highway_taken){ 0 };
 	n = RTE_MIN(n, HIGHWAY_BURST);
+	/* Whatever a sender writes, no buffer is lent twice: they come in turn. */
+	if (unlikely(loans != NULL && n > loans->buffers.n))
+		n = (uint16_t)loans->buffers.n;
 	while (run < n && highway_consumer_peek(ring, run, &desc[run])) {
 		if (unlikely(desc[run].kind != HIGHWAY_DESC_PACKET) &&
 		    (loans == NULL || desc[run].kind != HIGHWAY_DESC_BUFFER))
