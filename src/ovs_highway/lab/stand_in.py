@@ -267,9 +267,14 @@ class FakeVnf(Peer):
             self.send(protocol.LinkAdded(link_id=update.link_id, flags=update.flags))
         return self.links[update.link_id]
 
-    def give_up_link(self) -> str:
-        """Let go of the link that highwayd removes next; return its reason."""
-        removed = self.expect(protocol.LinkRemove)
+    def give_up_link(self, *, updated: bool = False) -> str:
+        """Let go of the link that highwayd removes next; return its reason.
+
+        `updated`: it may say before that what the link is to heed.
+        """
+        removed = self.expect(protocol.LinkMessage if updated else protocol.LinkRemove)
+        if updated and isinstance(removed, protocol.LinkUpdate):
+            removed = self.expect(protocol.LinkRemove)
         if (link := self.links.pop(removed.link_id, None)) is not None:
             link.close()
         self.send(protocol.LinkRemoved(link_id=removed.link_id))
