@@ -978,14 +978,14 @@ def test_there_are_no_buffers_for_what_is_checked() -> None:
     assert made_with(world) == (0, 0)
 
 
-def test_a_link_whose_ends_count_differently_goes_and_is_tried_again_later() -> None:
+def test_a_link_with_a_fault_goes_and_is_tried_again_later() -> None:
     world = World()
     world.want("a", "b")
     world.run()
     world.answer()
     world.run()
     (link_id,) = world.regions
-    world.links.mismatch(link_id, "a counts 3, b 5", world.now)
+    world.links.fault(link_id, "a counts 3, b 5", world.now)
     world.run()
     world.answer()
     world.run()
@@ -993,4 +993,4 @@ def test_a_link_whose_ends_count_differently_goes_and_is_tried_again_later() -> 
     assert "a counts 3, b 5" in world.status().reason
     world.run(TIMING.backoff)
     assert world.regions
-    world.links.mismatch(link_id, "of a link that is gone", world.now)
+    world.links.fault(link_id, "of a link that is gone", world.now)

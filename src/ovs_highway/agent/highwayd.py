@@ -310,13 +310,13 @@ class Highwayd:
                     port.name,
                     extra=about("port", port.name),
                 )
-        for link in self._regions.values():
+        for link_id, link in self._regions.items():
             if link.guard():
-                log.error(
-                    "link %s-%s: one of its ends has cut its region short",
-                    *link.names,
-                    extra=about("link", *link.names),
-                )
+                why = "one of its ends has cut its region short"
+                log.error("link %s-%s: %s", *link.names, why, extra=about("link", *link.names))
+                # An idle driver need not notice.
+                self.links.fault(link_id, why, self._now())
+                self._news()
 
     async def _renew_leases(self) -> None:
         while True:

@@ -211,8 +211,8 @@ class Links:
                 self._fail(link, reason, now)
             self._leave(link, reason, now)
 
-    def mismatch(self, link_id: int, text: str, now: float) -> None:
-        """The ends of a link do not count the same; it goes, and is tried again after a while."""
+    def fault(self, link_id: int, text: str, now: float) -> None:
+        """Something is wrong with a link; it goes, and is tried again after a while."""
         link = self._links.get(link_id)
         if link is not None and link.phase is not Phase.LEAVING:
             self._fail(link, text, now)

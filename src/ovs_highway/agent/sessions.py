@@ -157,7 +157,7 @@ class Sessions:
             f" which counts {found.received[0]} ({found.received[1]}) received"
         )
         log.warning("link %s-%s: %s", ends[0], port.name, text, extra=about("link", port.name))
-        self._links.mismatch(found.link_id, text, asyncio.get_running_loop().time())
+        self._links.fault(found.link_id, text, asyncio.get_running_loop().time())
         self._hooks.news()
 
     async def serve_vnf_socket(self, name: str, sock: socket.socket) -> None:

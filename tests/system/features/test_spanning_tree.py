@@ -32,7 +32,10 @@ def forwarding(scene: Scene, protocol: str) -> bool:
     return all(found[port][1] == "forwarding" for port in ("p1", "p2"))
 
 
-@pytest.mark.parametrize("protocol", SETTINGS)
+@pytest.mark.parametrize(
+    "protocol",
+    [pytest.param(name, marks=pytest.mark.long) if name == "stp" else name for name in SETTINGS],
+)
 def test_a_spanning_tree_blocks_and_opens_bypassed_ports(scene: Scene, protocol: str) -> None:
     """A spanning tree is switched on under a bypass, and a loop is found.
 
