@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ovs_highway import paths
 from ovs_highway.errors import CommandError
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ def check_writable(path: Path) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file atomically: a reader sees the old file or the whole new one.
 
+    Paths in the source tree are written as from there.
+
     Raises:
         CommandError: it cannot be written.
         ValueError: a number is not finite.
     """
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    text = text.replace(f"{paths.checkout()}/", "")
     folder = path.absolute().parent
     try:
         number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
