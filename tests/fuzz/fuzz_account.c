@@ -21,14 +21,6 @@ static struct highway_slot slots[SCENE_RULES];
 static struct rte_flow flows[SLOTS];
 static uint64_t told, told_bytes, began_tsc;
 
-int
-LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-	(void)argc;
-	(void)argv;
-	return 0;
-}
-
 static void
 begin(void)
 {

@@ -84,14 +84,6 @@ __wrap_close(int fd)
 
 /* ---------------------------------------------------------------------------------- fuzzer --- */
 
-int
-LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-	(void)argc;
-	(void)argv;
-	return 0;
-}
-
 static void
 add_message(uint8_t how)
 {

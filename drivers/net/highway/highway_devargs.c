@@ -27,6 +27,11 @@ struct number_range {
 	uint32_t *value;
 };
 
+struct path {
+	char *text;
+	size_t room;
+};
+
 static int
 parse_number(const char *key, const char *text, void *opaque)
 {
@@ -133,26 +138,14 @@ parse_port(const char *key __rte_unused, const char *text, void *opaque)
 }
 
 static int
-parse_socket(const char *key __rte_unused, const char *text, void *opaque)
+parse_path(const char *key __rte_unused, const char *text, void *opaque)
 {
-	struct highway_options *options = opaque;
+	struct path *path = opaque;
 	size_t len = text == NULL ? 0 : strlen(text);
 
-	if (len == 0 || len >= sizeof(options->socket) || text[0] != '/')
+	if (len == 0 || len >= path->room || text[0] != '/')
 		return -EINVAL;
-	memcpy(options->socket, text, len + 1);
-	return 0;
-}
-
-static int
-parse_token_file(const char *key __rte_unused, const char *text, void *opaque)
-{
-	struct highway_options *options = opaque;
-	size_t len = text == NULL ? 0 : strlen(text);
-
-	if (len == 0 || len >= sizeof(options->token_file) || text[0] != '/')
-		return -EINVAL;
-	memcpy(options->token_file, text, len + 1);
+	memcpy(path->text, text, len + 1);
 	return 0;
 }
 
@@ -229,6 +222,8 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 				      &options->drain_timeout_s };
 	struct number_range bar = { name, 0, HIGHWAY_BAR_LIMIT_MAX_NS, false,
 				    &options->bar_limit_ns };
+	struct path socket_path = { options->socket, sizeof(options->socket) };
+	struct path token_file = { options->token_file, sizeof(options->token_file) };
 	struct rte_kvargs *args;
 	int ret = -EINVAL;
 
@@ -252,9 +247,9 @@ highway_options_parse(const char *name, const char *devargs, struct highway_opti
 	if (process(args, name, "role", parse_role, options, "give switch or vnf") != 0 ||
 	    process(args, name, "port", parse_port, options,
 		    "give a name of letters, digits, '.', '_' and '-', at most 63") != 0 ||
-	    process(args, name, "socket", parse_socket, options,
+	    process(args, name, "socket", parse_path, &socket_path,
 		    "give an absolute path of at most 107 bytes") != 0 ||
-	    process(args, name, "token-file", parse_token_file, options,
+	    process(args, name, "token-file", parse_path, &token_file,
 		    "give an absolute path of at most 255 bytes") != 0 ||
 	    process(args, name, "idle", parse_idle, options, "give poll, yield or sleep") != 0 ||
 	    process(args, name, "unordered", parse_flag, &options->unordered,

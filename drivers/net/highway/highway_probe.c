@@ -219,5 +219,6 @@ RTE_INIT(highway_register)
 
 RTE_PMD_REGISTER_PARAM_STRING(net_highway,
 	"role=switch|vnf port=<name> socket=<path> idle=poll|yield|sleep drain-timeout=<1-9> "
-	"bar-limit=<0-1000000> token-file=<path> unordered=0|1 "
+	"bar-limit=<0-1000000> token-file=<path> external-buffers=0|1 unordered=0|1 "
+	"stores=auto|cached|streamed "
 	"queues=<1-16> ring-size=<64-32768> rules=<1-4096> memory=auto|shm");
