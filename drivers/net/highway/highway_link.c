@@ -475,6 +475,8 @@ static void
 detach(struct highway_port *port, struct highway_link *link)
 {
 	uint64_t left = given_up(port, link) ? abandon(link) : 0;
+	/* May have come when the link was leaving for another reason. */
+	bool faulty = link->close != HIGHWAY_CLOSE_NONE;
 	uint16_t i;
 
 	if (left != 0) {
@@ -491,8 +493,8 @@ detach(struct highway_port *port, struct highway_link *link)
 		memset(&txq->links[link->slot], 0, sizeof(txq->links[0]));
 	}
 	highway_ctrl_link_reply(port, HIGHWAY_MSG_LINK_REMOVED, link->geometry.link_id,
-				link->peer_id, link->close == HIGHWAY_CLOSE_NONE ?
-				HIGHWAY_STATUS_OK : HIGHWAY_STATUS_REFUSED, link->why);
+				link->peer_id, faulty ? HIGHWAY_STATUS_REFUSED : HIGHWAY_STATUS_OK,
+				faulty ? close_text(link->close) : link->why);
 	if (!end_link(link))
 		TAILQ_INSERT_TAIL(&pinned, link, next);
 }
