@@ -166,32 +166,45 @@ send_text(const struct message *header, const char *text, size_t length)
 	append(&output, text, length);
 }
 
+/* false: a link came or went meanwhile, and its statistics with it */
+static bool
+put_xstats(FILE *stream, uint16_t port)
+{
+	int count = rte_eth_xstats_get_names(port, NULL, 0), i;
+	struct rte_eth_xstat_name *names;
+	struct rte_eth_xstat *values;
+	bool same;
+
+	if (count < 0)
+		rte_exit(EXIT_FAILURE, "no statistics of port %u\n", port);
+	names = calloc((size_t)count, sizeof(*names));
+	values = calloc((size_t)count, sizeof(*values));
+	same = rte_eth_xstats_get_names(port, names, (unsigned int)count) == count &&
+	       rte_eth_xstats_get(port, values, (unsigned int)count) == count;
+	for (i = 0; same && i < count; i++)
+		fprintf(stream, "%s %" PRIu64 "\n", names[i].name, values[i].value);
+	free(names);
+	free(values);
+	return same;
+}
+
 static void
 xstats(const struct message *header)
 {
-	struct rte_eth_xstat_name *names;
-	struct rte_eth_xstat *values;
 	struct rte_eth_link link;
 	char *text;
 	size_t length;
 	FILE *stream = open_memstream(&text, &length);
-	int count = rte_eth_xstats_get_names(header->port, NULL, 0), i;
 
-	if (stream == NULL || count < 0)
-		rte_exit(EXIT_FAILURE, "no statistics of port %u\n", header->port);
-	names = calloc((size_t)count, sizeof(*names));
-	values = calloc((size_t)count, sizeof(*values));
-	if (rte_eth_xstats_get_names(header->port, names, (unsigned int)count) == count &&
-	    rte_eth_xstats_get(header->port, values, (unsigned int)count) == count)
-		for (i = 0; i < count; i++)
-			fprintf(stream, "%s %" PRIu64 "\n", names[i].name, values[i].value);
+	if (stream == NULL)
+		rte_exit(EXIT_FAILURE, "no memory for statistics\n");
+	while (!put_xstats(stream, header->port))
+		;
 	if (rte_eth_link_get_nowait(header->port, &link) == 0)
 		fprintf(stream, "link_up %u\n", link.link_status);
 	fclose(stream);
 	send_text(header, text, length);
 	free(text);
-	free(names);
-	free(values);
 }
 
 static void

@@ -68,8 +68,11 @@ class Received:
 class FramePipe:
     """A process with some ports of a sandbox; its port 0 is the first of `ports`, and so on."""
 
-    def __init__(self, sandbox: Sandbox, ports: Iterable[str], *, queues: int = 1) -> None:
+    def __init__(
+        self, sandbox: Sandbox, ports: Iterable[str], *, queues: int = 1, devargs: str = ""
+    ) -> None:
         self.ports = list(ports)
+        self._devargs = devargs
         self._held: list[Received] = []
         self._socket = sandbox.rundir / f"frames-{'-'.join(self.ports)}.sock"
         words = [word for words in self._vdevs() for word in words]
@@ -91,7 +94,7 @@ class FramePipe:
 
     def _vdevs(self) -> Iterator[tuple[str, str]]:
         for index, port in enumerate(self.ports):
-            yield "--vdev", f"net_highway{index},port={port},idle=yield"
+            yield "--vdev", f"net_highway{index},port={port},idle=yield{self._devargs}"
 
     def __enter__(self) -> Self:
         with socket.socket(socket.AF_UNIX) as listener:
