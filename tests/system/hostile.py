@@ -37,10 +37,10 @@ def write_file(path: Path, content: bytes, size: int) -> None:
 
 
 class Scribbler:
-    """A region file mapped for writing, with no respect for what it means."""
+    """A region mapped for writing, by its file or descriptor, with no respect for what it means."""
 
-    def __init__(self, path: Path) -> None:
-        fd = os.open(path, os.O_RDWR)
+    def __init__(self, file: Path | int) -> None:
+        fd = os.dup(file) if isinstance(file, int) else os.open(file, os.O_RDWR)
         try:
             self.size = os.fstat(fd).st_size
             self.memory = mmap.mmap(fd, self.size)
