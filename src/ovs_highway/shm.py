@@ -119,11 +119,13 @@ class LinkFlag(enum.IntFlag):
     CHECKED = constant("HIGHWAY_LINK_CHECKED")
     PEER_CHECKS = constant("HIGHWAY_LINK_PEER_CHECKS")
     NO_SEND = constant("HIGHWAY_LINK_NO_SEND")
+    NO_RECEIVE = constant("HIGHWAY_LINK_NO_RECEIVE")
 
     @classmethod
     def read(cls, value: int, version: int) -> LinkFlag:
         """Return flags as somebody of this ABI version means them; unknown bits are left out."""
-        found = cls(value & (cls.CHECKED | cls.PEER_CHECKS | cls.NO_SEND))
+        known = cls.CHECKED | cls.PEER_CHECKS | cls.NO_SEND | cls.NO_RECEIVE
+        found = cls(value & known)
         if version < ABI_DIRECTED and cls.CHECKED in found:
             found |= cls.PEER_CHECKS
         return found

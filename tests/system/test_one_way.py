@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.system.scene import Scene
 
 NO_SEND: Final = LinkFlag.PEER_CHECKS | LinkFlag.NO_SEND
-ONE_WAY: Final = (LinkFlag.CHECKED, NO_SEND)
+ONE_WAY: Final = (LinkFlag.CHECKED | LinkFlag.NO_RECEIVE, NO_SEND)
 """Flags of p1 and p2 when only p1 may send."""
 
 

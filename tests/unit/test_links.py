@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 TIMING = Timing()
 BOTH = LinkFlag.CHECKED | LinkFlag.PEER_CHECKS
 NO_SEND = LinkFlag.PEER_CHECKS | LinkFlag.NO_SEND
+NO_RECEIVE = LinkFlag.CHECKED | LinkFlag.NO_RECEIVE
 
 
 class World:
@@ -483,7 +484,7 @@ def test_a_proof_is_for_one_direction() -> None:
     assert kinds(world.run()) == ["Make", "Add", "Add"]
     world.settle()
     (link_id,) = world.regions
-    assert world.status().flags == (NO_SEND, LinkFlag.CHECKED)
+    assert world.status().flags == (NO_SEND, NO_RECEIVE)
     one, other = world.status().ways
     assert one.endswith("; what a sends is not point-to-point: flow 1 floods")
     assert other == ""
@@ -501,7 +502,7 @@ def test_a_proof_is_for_one_direction() -> None:
 
     world.proofs = Proofs(peers={"b": "a"}, reasons={"a": "flow 1 floods"})
     world.settle()
-    assert world.status().flags == (NO_SEND, LinkFlag.CHECKED)
+    assert world.status().flags == (NO_SEND, NO_RECEIVE)
     assert list(world.regions) != [link_id], "the receiver has to check, and rings are empty then"
     world.proofs = Proofs()
     world.settle()
@@ -523,7 +524,7 @@ def test_a_link_is_not_made_for_what_it_may_not_carry() -> None:
     assert world.status().ways == ("no VNF attached at b",) * 2
     world.change("b", vnf=9)
     world.settle()
-    assert world.status().flags == (NO_SEND, LinkFlag.CHECKED)
+    assert world.status().flags == (NO_SEND, NO_RECEIVE)
     assert world.status().ways == (f"{reason}: it goes to c", "")
 
 
@@ -597,7 +598,7 @@ def test_a_sender_does_more_only_after_its_receiver(
 
     def flags(kinds: tuple[int, int]) -> tuple[LinkFlag, LinkFlag]:
         sends = [(FREE, LinkFlag.PEER_CHECKS, NO_SEND)[kind] for kind in kinds]
-        checks = [LinkFlag.CHECKED if kind else FREE for kind in kinds]
+        checks = [(FREE, LinkFlag.CHECKED, NO_RECEIVE)[kind] for kind in kinds]
         return sends[0] | checks[1], sends[1] | checks[0]
 
     now, target = flags(told), flags(wanted)
@@ -608,6 +609,8 @@ def test_a_sender_does_more_only_after_its_receiver(
         for end in (0, 1):
             if LinkFlag.CHECKED in reported[1 - end]:
                 assert LinkFlag.PEER_CHECKS in now[end]
+            if LinkFlag.NO_RECEIVE in reported[1 - end]:
+                assert LinkFlag.NO_SEND in now[end]
     assert now == target
 
 
@@ -915,6 +918,8 @@ class Story(RuleBasedStateMachine):
             for flags, peer in ((heeds[0], heeds[1]), (heeds[1], heeds[0])):
                 if flags is not None and peer is not None and LinkFlag.CHECKED in peer:
                     assert LinkFlag.PEER_CHECKS in flags
+                if flags is not None and peer is not None and LinkFlag.NO_RECEIVE in peer:
+                    assert LinkFlag.NO_SEND in flags
 
     def teardown(self) -> None:
         """With all VNFs there and willing, exactly the wanted and allowed links come to be."""

@@ -206,7 +206,8 @@ def test_a_link_region_says_what_its_ends_heed(tmp_path: Path) -> None:
         link.set_flags(1, LinkFlag.NO_SEND)
         assert link.flags == (both, LinkFlag.NO_SEND)
         link.raw.flags = 0xFFFFFFFF
-        assert link.flags == (both | LinkFlag.NO_SEND,) * 2
+        every = both | LinkFlag.NO_SEND | LinkFlag.NO_RECEIVE
+        assert link.flags == (every, every)
 
 
 def test_a_link_id_is_never_used_twice(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ read_table(struct highway_port *port)
 	return 0;
 }
 
+/* What a link is checked against; nothing lets anything through if it is to carry nothing. */
 static struct highway_classifier *
 build_check(const struct highway_port *port, const struct highway_link *link)
 {
@@ -97,6 +98,7 @@ build_check(const struct highway_port *port, const struct highway_link *link)
 	struct highway_classifier *check;
 	struct highway_class_rule *rules;
 	const struct highway_ended *ended;
+	bool forbidden = (link->flags & HIGHWAY_LINK_NO_RECEIVE) != 0;
 	uint32_t most = port->geometry.n_rules, n = 0, longest = 0, slot, i;
 	struct highway_key *masks;
 	int ret = -ENOMEM;
@@ -108,7 +110,7 @@ build_check(const struct highway_port *port, const struct highway_link *link)
 	masks = rte_malloc("highway_masks", most * sizeof(*masks), 0);
 	if (check == NULL || rules == NULL || masks == NULL)
 		goto out;
-	for (slot = 0; slot < port->geometry.n_rules; slot++) {
+	for (slot = 0; slot < port->geometry.n_rules && !forbidden; slot++) {
 		const struct highway_rule *rule = &checks->known[slot];
 
 		if (rule->generation != 0 && rule->peer_id == link->peer_id) {
@@ -117,7 +119,7 @@ build_check(const struct highway_port *port, const struct highway_link *link)
 		}
 	}
 	TAILQ_FOREACH(ended, &checks->ended, next) {
-		if (ended->link_id == link->geometry.link_id) {
+		if (ended->link_id == link->geometry.link_id && !forbidden) {
 			highway_rule_prepare(&ended->rule, &rules[n], &masks[n]);
 			n++;
 		}

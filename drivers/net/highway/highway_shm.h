@@ -343,14 +343,16 @@ enum highway_link_phase {
 
 /**
  * What an end of a link must heed; bits of highway_msg_link.flags. Each is a restriction, and a
- * direction that is to carry nothing has all three.
+ * direction that is to carry nothing has all of them.
  */
 enum highway_link_flags {
 	/** Check what you receive against the inbound rules */
 	HIGHWAY_LINK_CHECKED = 1,
 	/** What you send is checked; before HIGHWAY_ABI_DIRECTED the same as HIGHWAY_LINK_CHECKED */
 	HIGHWAY_LINK_PEER_CHECKS = 2,
-	HIGHWAY_LINK_NO_SEND = 4	/**< Send nothing */
+	HIGHWAY_LINK_NO_SEND = 4,	/**< Send nothing */
+	/** Refuse whatever you receive; drivers that do not know it go by HIGHWAY_LINK_CHECKED */
+	HIGHWAY_LINK_NO_RECEIVE = 8
 };
 
 /** What one end says of itself in a link region. [that end's VNF] */

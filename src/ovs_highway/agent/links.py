@@ -419,12 +419,12 @@ class Links:
         if not found[0].allowed and not found[1].allowed:
             return found[0].reason
         link.target = flags_for(found)
-        for end, flags in enumerate(link.target):
-            more = flags & ~told[end]
-            if more & LinkFlag.NO_SEND:
+        more = [flags & ~known for flags, known in zip(link.target, told, strict=True)]
+        for end in (0, 1):
+            if LinkFlag.NO_SEND in more[end]:
                 return f"what {link.pair[end]} sends may not take it any more: {link.ways[end]}"
-            if more:
-                return "policy wants it checked"
+        if any(more):
+            return "policy wants it checked"
         if link.target != told and not all(ports[name].directed for name in link.pair):
             return "it need not be checked"
         return None

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Verdicts = tuple[Verdict, Verdict]
 """By sending end."""
 
+_RECEIVES: Final = LinkFlag.CHECKED | LinkFlag.NO_RECEIVE
+"""What the receiver of a direction heeds."""
 _CHECKED: Final = Verdict(allowed=True, checked=True)
 
 
@@ -70,6 +72,7 @@ def flags_for(found: Verdicts) -> Flags:
         flags[1 - sender] |= LinkFlag.CHECKED
         if not verdict.allowed:
             flags[sender] |= LinkFlag.NO_SEND
+            flags[1 - sender] |= LinkFlag.NO_RECEIVE
     return flags[0], flags[1]
 
 
@@ -81,8 +84,8 @@ def loosened(told: Flags, wanted: Flags, reported: tuple[LinkFlag | None, ...]) 
     found = []
     for end in (0, 1):
         peer = reported[1 - end]
-        waits = peer is None or bool(peer & ~wanted[1 - end] & LinkFlag.CHECKED)
-        found.append(told[end] & ~LinkFlag.CHECKED if waits else LinkFlag(0))
+        waits = peer is None or bool(peer & ~wanted[1 - end] & _RECEIVES)
+        found.append(told[end] & ~_RECEIVES if waits else LinkFlag(0))
     return wanted[0] | found[0], wanted[1] | found[1]
 
 
