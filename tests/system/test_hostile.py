@@ -31,7 +31,7 @@ CIRCLE: Final = {2: 3, 3: 4, 4: 2}
 """Who sends to whom; p2 also hears from the hostile port, and p5 talks to it."""
 DECENT: Final = 9
 """Who is at p1 in the end."""
-SHORT: Final = 10
+SHORT: Final = 8
 LONG: Final = 180
 RENEWED: Final = 2.0
 """Seconds after which the hostile port is deleted and added again."""
