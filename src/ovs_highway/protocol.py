@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from ovs_highway import shm
-from ovs_highway.shm import CData, LinkFlag, Role, Status, ffi
+from ovs_highway.shm import CData, LinkFlag, Role, Stats, Status, ffi
 
 _MAGIC: Final = shm.MSG_MAGIC.to_bytes(4, "little")
 _CHECKSUM: Final = ffi.offsetof("struct highway_msg", "checksum")
@@ -321,6 +321,28 @@ class Mismatch(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WhoCounts(Message):
+    """highwayd to switch: whose counters become statistics of what is sent to its port.
+
+    Attributes:
+        sender_id: region id of the sender's port; 0: all others, and what was said of a sender
+            before the last WELCOME, and not since, is over.
+    """
+
+    TYPE: ClassVar[int] = shm.constant("HIGHWAY_MSG_STATS")
+    source: Stats
+    sender_id: int = 0
+
+    def _write(self, body: CData) -> None:
+        body.stats.source, body.stats.sender_id = int(self.source), self.sender_id
+
+    @classmethod
+    def _read(cls, port_id: int, body: CData) -> WhoCounts:
+        told = body.stats
+        return cls(port_id=port_id, source=Stats(told.source), sender_id=int(told.sender_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PortReleased(_RegionMessage):
     """VNF in a VM: its port has nothing mapped any more; answers PORT_GONE, or by itself."""
 
@@ -345,6 +367,7 @@ _TYPES: Final[dict[int, type[Message]]] = {
         Log,
         PortReleased,
         Mismatch,
+        WhoCounts,
     )
 }
 

@@ -60,6 +60,7 @@ def constant(name: str) -> int:
 ABI_VERSION: Final = constant("HIGHWAY_ABI_VERSION")
 ABI_OLDEST: Final = constant("HIGHWAY_ABI_OLDEST")
 ABI_DIRECTED: Final = constant("HIGHWAY_ABI_DIRECTED")
+ABI_COUNTED: Final = constant("HIGHWAY_ABI_COUNTED")
 NAME_LEN: Final = constant("HIGHWAY_NAME_LEN")
 MAX_QUEUES: Final = constant("HIGHWAY_MAX_QUEUES")
 MAX_RULES: Final = constant("HIGHWAY_MAX_RULES")
@@ -140,6 +141,13 @@ class Role(enum.IntEnum):
 
     SWITCH = constant("HIGHWAY_ROLE_SWITCH")
     VNF = constant("HIGHWAY_ROLE_VNF")
+
+
+class Stats(enum.IntEnum):
+    """Whose counters become statistics: `enum highway_stats`."""
+
+    SENDER = constant("HIGHWAY_STATS_SENDER")
+    RECEIVER = constant("HIGHWAY_STATS_RECEIVER")
 
 
 class Status(enum.IntEnum):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ovs_highway import protocol, shm
 from ovs_highway.protocol import Decoder, Message, encode
-from ovs_highway.shm import CData, LinkFlag, Role, Status, ffi
+from ovs_highway.shm import CData, LinkFlag, Role, Stats, Status, ffi
 
 MESSAGES: list[Message] = [
     protocol.Hello(
@@ -34,6 +34,7 @@ MESSAGES: list[Message] = [
     protocol.Log(level=4, text="hm"),
     protocol.PortReleased(port_id=5, region_id=5),
     protocol.Mismatch(link_id=9, sender_id=1, receiver_id=2, sent=(3, 4), received=(5, 6)),
+    protocol.WhoCounts(sender_id=7, source=Stats.RECEIVER),
 ]
 
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -44,6 +45,7 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "str": st.text(st.characters(exclude_categories=("C", "Z")), max_size=15),
     "bytes": st.binary(max_size=64).map(lambda token: token.rstrip(b"\0")),
     "Role": st.sampled_from(Role),
+    "Stats": st.sampled_from(Stats),
     "Status": st.sampled_from(Status),
     "LinkFlag": st.integers(0, 7).map(LinkFlag),
 }

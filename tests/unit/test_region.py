@@ -90,6 +90,7 @@ def test_a_port_region_is_read_as_it_was_written(tmp_path: Path) -> None:
         (spoil("rules_offset", 0), "areas"),
         (spoil("rules_offset", (1 << 64) - 64), "areas"),
         (spoil("counters_offset", 8192), "areas"),
+        (spoil("in_counters_offset", 8192), "areas"),
         (spoil("to_switch_offset", 1 << 40), "areas"),
         (spoil("to_vnf_offset", 8192), "areas"),
     ],

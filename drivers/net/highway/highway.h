@@ -180,7 +180,7 @@ struct highway_vnf_txq {
 	uint64_t barred;		/**< links not to be used before the next view */
 	struct highway_queue_stats stats; /**< tx half */
 	uint64_t errors;		/**< frames of impossible length */
-	struct highway_counter *counters; /**< this queue's row in the region */
+	struct highway_counter *counters; /**< this queue's row in the region, by rule slot */
 	struct highway_tx_link links[HIGHWAY_MAX_LINKS];
 } __rte_cache_aligned;
 
@@ -210,6 +210,7 @@ struct highway_vnf_rxq {
 		uint64_t since_tsc;
 	} hold;
 	uint64_t errors;		/**< frames that no mbuf could take */
+	struct highway_counter *counters; /**< the same by inbound slot; NULL: there is none */
 	struct highway_queue_stats stats; /**< rx half */
 } __rte_cache_aligned;
 
@@ -235,6 +236,12 @@ struct rte_flow {
 };
 TAILQ_HEAD(highway_flows, rte_flow);
 
+/** Counters of one slot, per queue, as they were last read. */
+struct highway_meter {
+	uint64_t seen_tsc;
+	struct highway_counter seen[HIGHWAY_MAX_QUEUES];
+};
+
 /** A slot of the rule table, on the switch's side. */
 struct highway_slot {
 	struct rte_flow *flow;	/**< owner; NULL if free or dying */
@@ -243,21 +250,35 @@ struct highway_slot {
 	uint64_t peer_id;	/**< to whom its late hits are accounted */
 	struct highway_key key;
 	struct highway_key mask;
-	uint64_t seen_tsc;	/**< when they were last accounted */
 	uint64_t live_until_tsc; /**< when its rule was taken out of force, 0 = it is not (yet) */
 	bool peer_closed;	/**< that was when the peer's port was closed */
+	bool peer_counts;	/**< the peer's VNF counts its hits; also after the peer is gone */
 	uint64_t waited;	/**< suppressed generation that the poll has waited for [poll] */
-	struct highway_counter seen[HIGHWAY_MAX_QUEUES]; /**< counters as last accounted */
+	struct highway_meter meter;
 };
 
 /** A slot of the table of inbound rules, on the switch's side. */
 struct highway_in_slot {
 	uint64_t source_id;	/**< the sender's region id, 0 = free */
 	bool ending;		/**< withdrawn from the sender, which may not have noticed yet */
+	bool gone;		/**< and from the table; the receiver may still count for it */
 	bool dated;		/**< `change` is known */
-	uint32_t change;	/**< the sender's gate.change that it must acknowledge */
+	/** The sender's gate.change that it must acknowledge; if gone, the receiver's */
+	uint32_t change;
 	uint64_t limit_tsc;	/**< freed then at the latest */
 	uint64_t withdrawn_tsc;	/**< also when it is free again; 0 = never */
+	/* What the receiver counts for it is accounted to: */
+	bool counted;		/**< somebody: it is not of an earlier life */
+	struct rte_flow *flow;	/**< the rule that it is a copy of; NULL: withdrawn */
+	struct highway_key key;
+	struct highway_key mask;
+	struct highway_meter meter;
+};
+
+/** A sender whose own counters become statistics, at a port whose receiver's otherwise do. */
+struct highway_believed {
+	uint64_t sender_id;
+	bool told;		/**< since the last WELCOME */
 };
 
 /** Hits of a destroyed rule that wait for the next rule of the same pattern. */
@@ -363,6 +384,9 @@ struct highway_switch {
 	uint32_t in_next;		/**< where the search for a free one begins */
 	uint32_t n_ending;		/**< in_slots that are to be freed */
 	bool in_full;			/**< some rule found no place */
+	bool by_receiver;		/**< this port's VNF counts what is sent to it */
+	uint32_t n_believed;
+	struct highway_believed believed[HIGHWAY_MAX_LINKS]; /**< but for these senders */
 	struct highway_peer peers[HIGHWAY_MAX_PEERS];
 	struct highway_orphan orphans[HIGHWAY_ORPHANS];
 	uint64_t bypass_rx_packets;	/**< sent by this port's VNF past the switch */
@@ -498,14 +522,32 @@ void highway_flow_copy_again(uint64_t peer_id);
 /* highway_inbound.c: copies of rules in their receiver's region */
 void highway_inbound_take_over(struct highway_port *port);
 int highway_inbound_add(struct highway_port *port, const struct highway_port *source,
-			const struct highway_rule *rule);
+			struct rte_flow *flow, uint32_t max_frame);
 void highway_inbound_end(struct highway_port *port, uint32_t slot, uint32_t change);
 void highway_inbound_keep(struct highway_port *port);
 void highway_inbound_tick(struct highway_port *port);
 
+/* highway_meter.c */
+void highway_meter_start(const struct highway_port *port, uint64_t table, uint32_t slot,
+			 struct highway_meter *meter);
+struct highway_counter highway_meter_read(struct highway_port *port, uint64_t table, uint32_t slot,
+					  struct highway_meter *meter);
+
+/* highway_received.c: statistics from the receiving side */
+bool highway_received_counts(const struct highway_port *port, uint64_t sender_id);
+void highway_received_start(struct highway_port *port, uint32_t slot);
+void highway_received_slot(struct highway_port *port, uint32_t slot);
+void highway_received_port(struct highway_port *port);
+void highway_received_set(struct highway_port *port, const struct highway_msg_stats *msg);
+void highway_received_connected(struct highway_port *port);
+
 /* highway_account.c */
 void highway_account_start(struct highway_port *port, uint32_t slot);
 void highway_account_slot(struct highway_port *port, uint32_t slot);
+void highway_account_flow(struct highway_port *port, struct rte_flow *flow);
+void highway_account_hits(struct highway_port *port, struct highway_port *peer,
+			  struct rte_flow *flow, const struct highway_key *key,
+			  const struct highway_key *mask, const struct highway_counter *hits);
 void highway_account_dying(struct highway_port *port, uint32_t slot);
 void highway_account_port(struct highway_port *port);
 void highway_account_all(void);
@@ -595,6 +637,17 @@ highway_port_ring(const struct highway_port *port, struct highway_ring_mem *mem,
 
 	highway_ring_place(mem, RTE_PTR_ADD(port->map.base, offset + queue * g->ring_stride),
 			   g->ring_size, g->ring_data);
+}
+
+/** Count in shared memory, as its only writer. */
+static inline void
+highway_counter_add(struct highway_counter *counter, uint64_t packets, uint64_t bytes)
+{
+	/* Bytes first: pairs with read_counter(), which reads packets first, so that it never sees
+	 * packets without their bytes.
+	 */
+	__atomic_store_n(&counter->bytes, counter->bytes + bytes, __ATOMIC_RELAXED);
+	__atomic_store_n(&counter->packets, counter->packets + packets, __ATOMIC_RELEASE);
 }
 
 /** Tell the other side of a port region that something changed. */

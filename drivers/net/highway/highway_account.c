@@ -4,10 +4,9 @@
 
 /**
  * @file
- * From the counters that VNFs write to what OVS is told. Counters in shared memory only grow and
- * are never reset; the switch remembers what it has seen of each and gives the difference to the
- * rule that owns the slot, to its port (received) and to the peer's port (sent). All under
- * highway_lock.
+ * From the counters that VNFs write to what OVS is told: what they have grown by is given to the
+ * rule that owns the slot, to its port (received) and to the peer's port (sent). Who is believed,
+ * the sender or the receiver, is in highway_received.c. All under highway_lock.
  */
 
 #include <string.h>
@@ -16,62 +15,40 @@
 
 #include "highway.h"
 
-/* More than any machine can send: one packet per nanosecond and queue, and a burst. */
-#define PACKETS_PER_NS 1
-#define SLACK 4096
-
-static const struct highway_counter *
-counter_of(const struct highway_port *port, uint32_t queue, uint32_t slot)
-{
-	const struct highway_counter *all = RTE_PTR_ADD(port->map.base,
-							port->geometry.counters_offset);
-
-	return &all[(uint64_t)queue * port->geometry.n_rules + slot];
-}
-
-static struct highway_counter
-read_counter(const struct highway_counter *shared)
-{
-	struct highway_counter counter;
-
-	/* Packets first: pairs with tally_flush(), so that bytes are never behind packets. */
-	counter.packets = __atomic_load_n(&shared->packets, __ATOMIC_ACQUIRE);
-	counter.bytes = __atomic_load_n(&shared->bytes, __ATOMIC_RELAXED);
-	return counter;
-}
-
 /** A slot gets a new owner: what its counters say now is the past. */
 void
 highway_account_start(struct highway_port *port, uint32_t slot)
 {
-	struct highway_slot *s = &port->sw->slots[slot];
-	uint32_t queue;
-
-	for (queue = 0; queue < port->geometry.n_queues; queue++)
-		s->seen[queue] = read_counter(counter_of(port, queue, slot));
-	s->seen_tsc = rte_rdtsc();
+	highway_meter_start(port, port->geometry.counters_offset, slot,
+			    &port->sw->slots[slot].meter);
 }
 
-/* What one queue has sent by the slot's rule since the last look, as far as it is possible. */
-static struct highway_counter
-difference(struct highway_port *port, struct highway_slot *s, uint32_t slot, uint32_t queue,
-	   uint64_t most)
+/**
+ * Give hits to the rule that they were made by, to its port (received) and to the peer's (sent).
+ *
+ * @param port the sender's, NULL if it is gone
+ * @param peer the receiver's, NULL if it is gone
+ * @param flow the rule, NULL if it was withdrawn; then the pattern says whose they are
+ */
+void
+highway_account_hits(struct highway_port *port, struct highway_port *peer, struct rte_flow *flow,
+		     const struct highway_key *key, const struct highway_key *mask,
+		     const struct highway_counter *hits)
 {
-	struct highway_counter now = read_counter(counter_of(port, queue, slot));
-	struct highway_counter *seen = &s->seen[queue], diff;
-
-	if (unlikely(now.packets < seen->packets || now.bytes < seen->bytes ||
-		     now.packets - seen->packets > most)) {
-		port->sw->bad_counters++;
-		*seen = now;
-		return (struct highway_counter){ 0 };
+	if (peer != NULL) {
+		peer->sw->bypass_tx_packets += hits->packets;
+		peer->sw->bypass_tx_bytes += hits->bytes;
 	}
-	diff.packets = now.packets - seen->packets;
-	/* Bytes may be ahead of packets by a burst: the rest is taken with the next look. */
-	diff.bytes = RTE_MIN(now.bytes - seen->bytes, diff.packets * HIGHWAY_MAX_FRAME);
-	seen->packets = now.packets;
-	seen->bytes += diff.bytes;
-	return diff;
+	if (port == NULL)
+		return;
+	port->sw->bypass_rx_packets += hits->packets;
+	port->sw->bypass_rx_bytes += hits->bytes;
+	if (flow != NULL) {
+		flow->unread_packets += hits->packets;
+		flow->unread_bytes += hits->bytes;
+	} else {
+		highway_account_bequeath(port, key, mask, hits->packets, hits->bytes);
+	}
 }
 
 /** Account what a slot's counters have grown by. */
@@ -79,36 +56,31 @@ void
 highway_account_slot(struct highway_port *port, uint32_t slot)
 {
 	struct highway_slot *s = &port->sw->slots[slot];
-	struct highway_counter sum = { 0 };
-	uint64_t now = rte_rdtsc(), most;
+	struct highway_counter sum = highway_meter_read(port, port->geometry.counters_offset, slot,
+							&s->meter);
 	struct highway_port *peer;
-	uint32_t queue;
 
-	most = (uint64_t)((double)(now - s->seen_tsc) * 1e9 / (double)rte_get_tsc_hz()) *
-	       PACKETS_PER_NS + SLACK;
-	s->seen_tsc = now;
-	for (queue = 0; queue < port->geometry.n_queues; queue++) {
-		struct highway_counter diff = difference(port, s, slot, queue, most);
-
-		sum.packets += diff.packets;
-		sum.bytes += diff.bytes;
-	}
+	peer = highway_switch_find(s->peer_id);
+	if (peer != NULL)
+		s->peer_counts = highway_received_counts(peer, port->region_id);
 	if (sum.packets == 0)
 		return;
-	port->sw->bypass_rx_packets += sum.packets;
-	port->sw->bypass_rx_bytes += sum.bytes;
-	peer = highway_switch_find(s->peer_id);
-	if (peer != NULL) {
-		peer->sw->bypass_tx_packets += sum.packets;
-		peer->sw->bypass_tx_bytes += sum.bytes;
+	if (peer != NULL)
 		highway_compare_sent(peer, port->region_id, &sum);
-	}
-	if (s->flow != NULL) {
-		s->flow->unread_packets += sum.packets;
-		s->flow->unread_bytes += sum.bytes;
-	} else {
-		highway_account_bequeath(port, &s->key, &s->mask, sum.packets, sum.bytes);
-	}
+	if (!s->peer_counts)
+		highway_account_hits(port, peer, s->flow, &s->key, &s->mask, &sum);
+}
+
+/** Account what a rule has let through. */
+void
+highway_account_flow(struct highway_port *port, struct rte_flow *flow)
+{
+	struct highway_port *peer = flow->in_slot < 0 ? NULL : highway_switch_find(flow->peer_id);
+
+	if (flow->state != HIGHWAY_FLOW_INERT)
+		highway_account_slot(port, flow->slot);
+	if (peer != NULL)
+		highway_received_slot(peer, (uint32_t)flow->in_slot);
 }
 
 /** Account the slot of a withdrawn rule; it is free once no queue can count for it any more. */
@@ -122,7 +94,7 @@ highway_account_dying(struct highway_port *port, uint32_t slot)
 	s->dying = !over;
 }
 
-/** Account every slot of a port. */
+/** Account every slot of a port, and what its VNF counts for others. */
 void
 highway_account_port(struct highway_port *port)
 {
@@ -134,6 +106,7 @@ highway_account_port(struct highway_port *port)
 		else if (port->sw->slots[slot].dying)
 			highway_account_dying(port, slot);
 	}
+	highway_received_port(port);
 }
 
 /** Account every port: what a port's VNF was sent past the switch stands in its peers' counters. */

@@ -9,7 +9,8 @@
  * inbound rule of that sender lets through are received.
  *
  * A rule that the switch has withdrawn is kept until everything that the sender had published by
- * then was received. Used by the control thread only; queues see the classifiers in their view.
+ * then was received, and the switch hears when that is so: only then is its slot another's. Used by
+ * the control thread only; queues see the classifiers in their view.
  */
 
 #include <rte_cycles.h>
@@ -22,6 +23,8 @@
 struct highway_ended {
 	TAILQ_ENTRY(highway_ended) next;
 	struct highway_rule rule;
+	uint32_t slot;
+	uint32_t change;			/**< gate.change when it was found to be gone */
 	uint64_t link_id;
 	uint64_t until[HIGHWAY_MAX_QUEUES];	/**< ring indexes */
 	uint64_t since_tsc;
@@ -42,8 +45,9 @@ checked_link(const struct highway_port *port, uint32_t slot)
 
 /* The frames that a rule has let through so far stay allowed. -ENOMEM: try again later. */
 static int
-end_rule(struct highway_port *port, struct highway_rule *rule)
+end_rule(struct highway_port *port, uint32_t in_slot, uint32_t change)
 {
+	struct highway_rule *rule = &port->checks->known[in_slot];
 	struct highway_link *link = NULL;
 	struct highway_ended *ended;
 	uint32_t slot, i;
@@ -58,6 +62,8 @@ end_rule(struct highway_port *port, struct highway_rule *rule)
 		if (ended == NULL)
 			return -ENOMEM;
 		ended->rule = *rule;
+		ended->slot = in_slot;
+		ended->change = change;
 		ended->link_id = link->geometry.link_id;
 		ended->since_tsc = rte_rdtsc();
 		for (i = 0; i < link->n_rx_rings; i++)
@@ -69,9 +75,9 @@ end_rule(struct highway_port *port, struct highway_rule *rule)
 	return 0;
 }
 
-/* Follow the table of inbound rules. */
+/* Follow the table of inbound rules, as of a change of the gate. */
 static int
-read_table(struct highway_port *port)
+read_table(struct highway_port *port, uint32_t change)
 {
 	const struct highway_rule *table = RTE_PTR_ADD(port->map.base,
 						       port->geometry.in_rules_offset);
@@ -82,7 +88,7 @@ read_table(struct highway_port *port)
 		bool live = highway_rule_read(&table[slot], &rule);
 
 		if (known->generation != 0 && (!live || known->generation != rule.generation) &&
-		    end_rule(port, known) != 0)
+		    end_rule(port, slot, change) != 0)
 			return -ENOMEM;
 		if (live)
 			*known = rule;
@@ -115,12 +121,14 @@ build_check(const struct highway_port *port, const struct highway_link *link)
 
 		if (rule->generation != 0 && rule->peer_id == link->peer_id) {
 			highway_rule_prepare(rule, &rules[n], &masks[n]);
+			rules[n].slot = slot;
 			n++;
 		}
 	}
 	TAILQ_FOREACH(ended, &checks->ended, next) {
 		if (ended->link_id == link->geometry.link_id && !forbidden) {
 			highway_rule_prepare(&ended->rule, &rules[n], &masks[n]);
+			rules[n].slot = ended->slot;
 			n++;
 		}
 	}
@@ -148,8 +156,10 @@ highway_checks_collect(struct highway_port *port, struct highway_view *view)
 
 	for (slot = 0; slot < view->n_slots; slot++)
 		any |= checked_link(port, slot) != NULL;
-	if (!any)
+	if (!any) {
+		highway_checks_drop(port);
 		return 0;
+	}
 	if (port->checks == NULL) {
 		port->checks = rte_zmalloc("highway_checks", sizeof(*port->checks) +
 					   port->geometry.n_rules *
@@ -158,7 +168,7 @@ highway_checks_collect(struct highway_port *port, struct highway_view *view)
 			return -ENOMEM;
 		TAILQ_INIT(&port->checks->ended);
 	}
-	if (read_table(port) != 0)
+	if (read_table(port, view->change) != 0)
 		return -ENOMEM;
 	for (slot = 0; slot < view->n_slots; slot++) {
 		const struct highway_link *link = checked_link(port, slot);
@@ -170,6 +180,20 @@ highway_checks_collect(struct highway_port *port, struct highway_view *view)
 			return -ENOMEM;
 	}
 	return 0;
+}
+
+/**
+ * Once the queues use this view: up to which change of the gate is there no inbound rule any more,
+ * kept or not, that was gone by then?
+ */
+uint32_t
+highway_checks_ack(const struct highway_port *port, const struct highway_view *view)
+{
+	const struct highway_ended *oldest = NULL;
+
+	if (port->checks != NULL)
+		oldest = TAILQ_FIRST(&port->checks->ended);
+	return oldest == NULL ? view->change : oldest->change - 1;
 }
 
 static bool

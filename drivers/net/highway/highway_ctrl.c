@@ -423,6 +423,8 @@ highway_ctrl_handle(struct highway_port *port, const struct highway_msg *msg, in
 		highway_switch_purged(port, msg->body.want.token);
 	else if (!vnf && msg->type == HIGHWAY_MSG_PURGE)
 		highway_switch_hold(port);
+	else if (!vnf && msg->type == HIGHWAY_MSG_STATS)
+		highway_received_set(port, &msg->body.stats);
 	else
 		HW_LOG(WARNING, "port %s: message of type %u ignored", port->options.port,
 		       msg->type);

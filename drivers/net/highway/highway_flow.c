@@ -64,19 +64,20 @@ take_slot(struct highway_port *port)
 static void
 arm(struct highway_port *port, struct rte_flow *flow, struct highway_port *peer)
 {
+	uint32_t max_frame = peer->dev->data->mtu + RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
 	struct highway_rule *rule = rule_at(port, flow->slot);
 
 	/* Nobody takes the new words for part of the rule that was here before. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	rule->generation = ++port->sw->generation;
 	rule->peer_id = flow->peer_id;
-	rule->max_frame = peer->dev->data->mtu + RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
+	rule->max_frame = max_frame;
 	rule->key = flow->key;
 	rule->mask = flow->mask;
 	snprintf(rule->peer_name, sizeof(rule->peer_name), "%.*s",
 		 (int)sizeof(rule->peer_name) - 1, peer->options.port);
 	/* The receiver's copy first, so that it is there whenever a frame comes by the rule. */
-	flow->in_slot = highway_inbound_add(peer, port, rule);
+	flow->in_slot = highway_inbound_add(peer, port, flow, max_frame);
 	rule->flags = flow->in_slot < 0 ? HIGHWAY_RULE_UNCHECKED : 0;
 	/* Last: pairs with highway_rule_read() in the VNF. */
 	__atomic_store_n(&rule->live, rule->generation, __ATOMIC_RELEASE);
@@ -205,6 +206,7 @@ place(struct highway_port *port, struct rte_flow *flow, struct highway_port *pee
 	s->peer_id = peer->region_id;
 	s->live_until_tsc = 0;
 	s->peer_closed = false;
+	s->peer_counts = false;
 	highway_account_start(port, flow->slot);
 	flow->state = HIGHWAY_FLOW_SUSPENDED;
 	count_rule(port, flow->peer_id, 1);
@@ -320,8 +322,7 @@ flow_query(struct rte_eth_dev *dev, struct rte_flow *flow, const struct rte_flow
 		return rte_flow_error_set(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_ACTION, NULL,
 					  "only COUNT can be queried");
 	pthread_mutex_lock(&highway_lock);
-	if (flow->state != HIGHWAY_FLOW_INERT)
-		highway_account_slot(port, flow->slot);
+	highway_account_flow(port, flow);
 	count->hits = flow->unread_packets;
 	count->bytes = flow->unread_bytes;
 	count->hits_set = 1;

@@ -14,6 +14,7 @@
 #include "highway.h"
 
 #define END_LIMIT_S 5	/* for a sender to stop using a rule that was withdrawn */
+#define GONE_LIMIT_S 20	/* for a receiver to receive the last that was sent by it */
 #define RETURN_LIMIT_S 60 /* for the sender's port to be added again after a restart */
 
 static struct highway_rule *
@@ -56,13 +57,14 @@ highway_inbound_take_over(struct highway_port *port)
 }
 
 /**
- * Copy a rule of `source` into the table of its receiver.
+ * Put a copy of a rule of `source` into the table of its receiver. It is made of what OVS wants:
+ * the sender's VNF can write to its own rule.
  *
  * @return its slot, or -ENOSPC
  */
 int
 highway_inbound_add(struct highway_port *port, const struct highway_port *source,
-		    const struct highway_rule *rule)
+		    struct rte_flow *flow, uint32_t max_frame)
 {
 	struct highway_switch *sw = port->sw;
 	uint32_t n = port->geometry.n_rules, i, slot;
@@ -78,16 +80,23 @@ highway_inbound_add(struct highway_port *port, const struct highway_port *source
 		return -ENOSPC;
 	}
 	sw->in_next = slot + 1;
-	sw->in_slots[slot] = (struct highway_in_slot){ .source_id = source->region_id };
+	sw->in_slots[slot] = (struct highway_in_slot){
+		.source_id = source->region_id,
+		.counted = true,
+		.flow = flow,
+		.key = flow->key,
+		.mask = flow->mask,
+	};
+	highway_received_start(port, slot);
 	copy = in_rule(port, slot);
 	/* Nobody takes the new words for part of the copy that was here before. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	copy->generation = ++sw->generation;
 	copy->peer_id = source->region_id;
-	copy->max_frame = rule->max_frame;
+	copy->max_frame = max_frame;
 	copy->flags = 0;
-	copy->key = rule->key;
-	copy->mask = rule->mask;
+	copy->key = flow->key;
+	copy->mask = flow->mask;
 	snprintf(copy->peer_name, sizeof(copy->peer_name), "%.*s",
 		 (int)sizeof(copy->peer_name) - 1, source->options.port);
 	/* Last: pairs with highway_rule_read() in the VNF. */
@@ -102,6 +111,8 @@ highway_inbound_end(struct highway_port *port, uint32_t slot, uint32_t change)
 {
 	struct highway_in_slot *s = &port->sw->in_slots[slot];
 
+	highway_received_slot(port, slot);
+	s->flow = NULL;
 	port->sw->n_ending++;
 	s->ending = true;
 	s->dated = true;
@@ -153,28 +164,68 @@ ended(struct highway_in_slot *s)
 	return source == NULL || highway_flow_acknowledged(source, s->change);
 }
 
+/* Will the receiver's counters of a rule that is gone from its table stand still? */
+static bool
+counted_up(const struct highway_port *port, const struct highway_in_slot *s)
+{
+	const struct highway_vnf_state *vnf = &port->region->vnf_state;
+
+	if (!port->sw->by_receiver || rte_rdtsc() > s->limit_tsc || vnf->attached == 0 ||
+	    vnf->started == 0 || vnf->abi_version < HIGHWAY_ABI_COUNTED)
+		return true;
+	/* Pairs with the store of in_ack in highway_view_renew(). */
+	return s->dated &&
+	       (int32_t)(__atomic_load_n(&vnf->in_ack, __ATOMIC_ACQUIRE) - s->change) >= 0;
+}
+
+/* Rules have gone from the table: the receiver is to follow. */
+static void
+tell_gone(struct highway_port *port)
+{
+	uint32_t change, slot;
+
+	highway_gate_change(port->region);
+	change = __atomic_load_n(&port->region->gate.change, __ATOMIC_RELAXED);
+	for (slot = 0; slot < port->geometry.n_rules; slot++) {
+		struct highway_in_slot *s = &port->sw->in_slots[slot];
+
+		if (!s->gone || s->dated)
+			continue;
+		s->dated = true;
+		s->change = change;
+	}
+}
+
 /** Called by the control thread. */
 void
 highway_inbound_tick(struct highway_port *port)
 {
 	struct highway_switch *sw = port->sw;
-	bool freed = false;
+	bool gone = false, freed = false;
 	uint32_t slot;
 
 	for (slot = 0; slot < port->geometry.n_rules && sw->n_ending != 0; slot++) {
 		struct highway_in_slot *s = &sw->in_slots[slot];
 
-		if (!s->ending || !ended(s))
+		if (!s->ending || (!s->gone && !ended(s)))
 			continue;
-		__atomic_store_n(&in_rule(port, slot)->live, 0, __ATOMIC_RELEASE);
+		if (!s->gone) {
+			__atomic_store_n(&in_rule(port, slot)->live, 0, __ATOMIC_RELEASE);
+			s->gone = true;
+			s->dated = false;
+			s->limit_tsc = in_seconds(GONE_LIMIT_S);
+			gone = true;
+		}
+		if (!counted_up(port, s))
+			continue;
+		highway_received_slot(port, slot);
 		*s = (struct highway_in_slot){ .withdrawn_tsc = s->withdrawn_tsc };
 		sw->n_ending--;
 		freed = true;
 	}
-	if (!freed)
-		return;
-	highway_gate_change(port->region);
-	if (sw->in_full) {
+	if (gone)
+		tell_gone(port);
+	if (freed && sw->in_full) {
 		sw->in_full = false;
 		highway_flow_copy_again(port->region_id);
 	}

@@ -85,14 +85,14 @@ highway_random_id(void)
 	return id;
 }
 
-void
-highway_geometry_complete(struct highway_geometry *g)
+/* `counted`: with counters of inbound rules. */
+static void
+lay_out(struct highway_geometry *g, uint64_t data_per_slot, bool counted)
 {
-	uint64_t end, table;
+	uint64_t end, table, counters;
 
 	g->ring_data = RTE_MAX((uint32_t)HIGHWAY_MIN_RING_DATA,
-			       (uint32_t)align_up((uint64_t)g->ring_size * HIGHWAY_DATA_PER_SLOT,
-						  PAGE));
+			       (uint32_t)align_up(g->ring_size * data_per_slot, PAGE));
 	g->ring_stride = align_up(HIGHWAY_RING_DESC_OFFSET +
 				  (uint64_t)g->ring_size * sizeof(struct highway_desc) +
 				  g->ring_data, PAGE);
@@ -100,13 +100,36 @@ highway_geometry_complete(struct highway_geometry *g)
 	table = align_up((uint64_t)g->n_rules * sizeof(struct highway_rule), PAGE);
 	g->in_rules_offset = g->rules_offset + table;
 	g->counters_offset = g->in_rules_offset + table;
-	end = g->counters_offset +
-	      (uint64_t)g->n_queues * g->n_rules * sizeof(struct highway_counter);
+	counters = (uint64_t)g->n_queues * g->n_rules * sizeof(struct highway_counter);
+	end = g->counters_offset + counters;
+	g->in_counters_offset = 0;
+	if (counted) {
+		g->in_counters_offset = align_up(end, PAGE);
+		end = g->in_counters_offset + counters;
+	}
 	g->to_switch_offset = align_up(end, PAGE);
 	g->to_vnf_offset = g->to_switch_offset + g->n_queues * g->ring_stride;
 	end = g->to_vnf_offset + g->n_queues * g->ring_stride;
 	for (g->size = HUGE_PAGE; g->size < end; g->size *= 2)
 		;
+}
+
+void
+highway_geometry_complete(struct highway_geometry *g)
+{
+	lay_out(g, HIGHWAY_DATA_PER_SLOT, true);
+}
+
+/* Is this what the sizes that are wanted give, in this release or the one before? */
+static bool
+fitting(const struct highway_geometry *found, const struct highway_geometry *wanted)
+{
+	struct highway_geometry former = *wanted;
+
+	if (memcmp(found, wanted, sizeof(*found)) == 0)
+		return true;
+	lay_out(&former, HIGHWAY_FORMER_DATA_PER_SLOT, false);
+	return memcmp(found, &former, sizeof(*found)) == 0;
 }
 
 /* ------------------------------------------------------------------------------- checking --- */
@@ -174,6 +197,7 @@ highway_port_region_check(const struct highway_map *map, struct highway_geometry
 {
 	const struct highway_port_region *region = map->base;
 	struct highway_header header;
+	uint64_t counters;
 
 	*why = header_fault(map, HIGHWAY_PORT_MAGIC, &header);
 	if (*why != NULL)
@@ -186,11 +210,13 @@ highway_port_region_check(const struct highway_map *map, struct highway_geometry
 		.rules_offset = region->rules_offset,
 		.in_rules_offset = region->in_rules_offset,
 		.counters_offset = region->counters_offset,
+		.in_counters_offset = region->in_counters_offset,
 		.to_switch_offset = region->to_switch_offset,
 		.to_vnf_offset = region->to_vnf_offset,
 		.ring_stride = region->ring_stride,
 		.size = header.size,
 	};
+	counters = (uint64_t)g->n_rules * g->n_queues * sizeof(struct highway_counter);
 	if (g->n_queues == 0 || g->n_queues > HIGHWAY_MAX_QUEUES || g->n_rules == 0 ||
 	    g->n_rules > HIGHWAY_MAX_RULES)
 		*why = "its number of queues or rules is out of range";
@@ -200,9 +226,8 @@ highway_port_region_check(const struct highway_map *map, struct highway_geometry
 			    g->size) ||
 		 !rings_fit(g->in_rules_offset, 1, g->n_rules * sizeof(struct highway_rule),
 			    g->size) ||
-		 !rings_fit(g->counters_offset, 1,
-			    (uint64_t)g->n_rules * g->n_queues * sizeof(struct highway_counter),
-			    g->size) ||
+		 !rings_fit(g->counters_offset, 1, counters, g->size) ||
+		 !rings_fit(g->in_counters_offset, 1, counters, g->size) ||
 		 !rings_fit(g->to_switch_offset, g->n_queues, g->ring_stride, g->size) ||
 		 !rings_fit(g->to_vnf_offset, g->n_queues, g->ring_stride, g->size))
 		*why = "its parts do not fit into it";
@@ -369,6 +394,7 @@ fill_in(struct highway_map *map, const char *port, const struct highway_geometry
 	region->rules_offset = g->rules_offset;
 	region->in_rules_offset = g->in_rules_offset;
 	region->counters_offset = g->counters_offset;
+	region->in_counters_offset = g->in_counters_offset;
 	region->to_switch_offset = g->to_switch_offset;
 	region->to_vnf_offset = g->to_vnf_offset;
 	region->ring_stride = g->ring_stride;
@@ -379,7 +405,7 @@ fill_in(struct highway_map *map, const char *port, const struct highway_geometry
 
 /* 0: adopted; -ENOENT: nothing there that can be used; -EBUSY. */
 static int
-adopt(const char *path, const char *port, const struct highway_geometry *wanted,
+adopt(const char *path, const char *port, struct highway_geometry *geometry,
       struct highway_map *map, int *fd)
 {
 	const struct highway_port_region *region;
@@ -408,11 +434,13 @@ adopt(const char *path, const char *port, const struct highway_geometry *wanted,
 	if (highway_port_region_check(map, &found, &why) == 0) {
 		if (strncmp(region->name, port, sizeof(region->name)) != 0)
 			why = "it is another port's";
-		else if (memcmp(&found, wanted, sizeof(found)) != 0)
+		else if (!fitting(&found, geometry))
 			why = "its geometry is another one";
 	}
-	if (why == NULL)
+	if (why == NULL) {
+		*geometry = found;
 		return 0;
+	}
 	HW_LOG(NOTICE, "port %s: the region left at %s is replaced: %s", port, path, why);
 	highway_unmap(map);
 	unlink(path);
@@ -421,7 +449,7 @@ adopt(const char *path, const char *port, const struct highway_geometry *wanted,
 }
 
 int
-highway_port_region_open(const char *port, bool in_shm, const struct highway_geometry *wanted,
+highway_port_region_open(const char *port, bool in_shm, struct highway_geometry *geometry,
 			 const uint8_t vnf_mac[6], struct highway_map *map, int *fd, bool *adopted)
 {
 	char folders[2][PATH_MAX], path[PATH_MAX];
@@ -435,7 +463,7 @@ highway_port_region_open(const char *port, bool in_shm, const struct highway_geo
 	for (i = first; i < n; i++) {
 		if (region_path(path, sizeof(path), folders[i], port) != 0)
 			continue;
-		ret = adopt(path, port, wanted, map, fd);
+		ret = adopt(path, port, geometry, map, fd);
 		if (ret == 0) {
 			*adopted = true;
 			return 0;
@@ -449,25 +477,25 @@ highway_port_region_open(const char *port, bool in_shm, const struct highway_geo
 	for (i = first; i < n; i++) {
 		ret = region_path(path, sizeof(path), folders[i], port);
 		if (ret == 0)
-			ret = make_file(path, wanted->size, fd);
+			ret = make_file(path, geometry->size, fd);
 		if (ret == 0)
 			break;
 		HW_LOG(NOTICE, "port %s: no room for a region of %" PRIu64 " MiB in %s: %s", port,
-		       wanted->size >> 20, folders[i], strerror(-ret));
+		       geometry->size >> 20, folders[i], strerror(-ret));
 	}
 	if (ret != 0) {
 		HW_LOG(ERR, "port %s: no memory for its region: raise vm.nr_hugepages or free "
 		       "/dev/shm", port);
 		return ret;
 	}
-	ret = highway_map_fd(map, *fd, wanted->size);
+	ret = highway_map_fd(map, *fd, geometry->size);
 	if (ret != 0) {
 		HW_LOG(ERR, "port %s: cannot map %s: %s", port, path, strerror(-ret));
 		unlink(path);
 		close(*fd);
 		return ret;
 	}
-	fill_in(map, port, wanted, vnf_mac);
+	fill_in(map, port, geometry, vnf_mac);
 	*adopted = false;
 	return 0;
 }

@@ -32,6 +32,7 @@ struct highway_geometry {
 	uint64_t rules_offset;
 	uint64_t in_rules_offset;
 	uint64_t counters_offset;
+	uint64_t in_counters_offset; /**< 0: there are none */
 	uint64_t to_switch_offset;
 	uint64_t to_vnf_offset;
 	uint64_t ring_stride;
@@ -52,11 +53,13 @@ void highway_geometry_complete(struct highway_geometry *geometry);
 
 /**
  * Open the region of a port if there is a sound one of the same geometry, else make it: in
- * /dev/shm, or in huge pages if there are any and it need not be there. `*adopted` tells which. The file stays locked while `*fd` is open.
+ * /dev/shm, or in huge pages if there are any and it need not be there. `*adopted` tells which. The
+ * file stays locked while `*fd` is open. One that an earlier release has laid out may be adopted
+ * too: `*geometry` says what it has.
  *
  * @return 0; -EBUSY if another process has it; -ENOSPC, -EACCES … with a log line.
  */
-int highway_port_region_open(const char *port, bool in_shm, const struct highway_geometry *wanted,
+int highway_port_region_open(const char *port, bool in_shm, struct highway_geometry *geometry,
 			     const uint8_t vnf_mac[6], struct highway_map *map, int *fd,
 			     bool *adopted);
 

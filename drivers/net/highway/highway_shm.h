@@ -28,6 +28,7 @@ enum highway_limits {
 	HIGHWAY_ABI_OLDEST = 3,		/**< oldest version that this one still accepts */
 	HIGHWAY_ABI_DIRECTED = 4,	/**< since then, links have terms for each direction */
 	HIGHWAY_ABI_COMPARED = 5,	/**< since then, counts of both ends are compared */
+	HIGHWAY_ABI_COUNTED = 5,	/**< since then, receivers that check count, too */
 	HIGHWAY_NAME_LEN = 64,		/**< port names, with the closing NUL */
 	HIGHWAY_TEXT_LEN = 128,		/**< reasons and log lines, with the closing NUL */
 	HIGHWAY_MAX_QUEUES = 16,	/**< VNF queues per port */
@@ -38,7 +39,8 @@ enum highway_limits {
 	HIGHWAY_MAX_RING_SIZE = 32768,	/**< descriptors */
 	HIGHWAY_DEFAULT_RING_SIZE = 2048,
 	HIGHWAY_DEFAULT_RULES = 1024,
-	HIGHWAY_DATA_PER_SLOT = 400,	/**< bytes of ring data per descriptor */
+	HIGHWAY_DATA_PER_SLOT = 396,	/**< bytes of ring data per descriptor */
+	HIGHWAY_FORMER_DATA_PER_SLOT = 400, /**< the same before HIGHWAY_ABI_COUNTED */
 	/**
 	 * In link regions so many, up to so much: what is rewritten should have left the receiver's
 	 * nearest caches (docs/performance.md, "The ring")
@@ -192,7 +194,10 @@ struct highway_rule {
 	uint64_t suppressed;
 };
 
-/** What was sent by one rule on one queue since the region was made; never goes back. [VNF] */
+/**
+ * What was sent by one rule on one queue, or what was received by an inbound rule, from links that
+ * are checked, since the region was made; never goes back. [VNF]
+ */
 struct highway_counter {
 	uint64_t packets;
 	uint64_t bytes;
@@ -269,7 +274,9 @@ struct highway_vnf_state {
 	uint64_t errors;	/**< bad values met */
 	char driver[24];	/**< driver and DPDK version, for people */
 	uint64_t told;		/**< counts up after struct highway_heard was brought up to date */
-	uint8_t pad[48];
+	/** No queue counts for an inbound rule that was gone at this `change` */
+	uint32_t in_ack;
+	uint8_t pad[44];
 };
 
 /** A VNF queue's own counts, for people and for the comparison of both ends. [VNF] */
@@ -305,8 +312,8 @@ struct highway_heard {
 
 /**
  * One per port; made by the switch's side when the port is added. Behind the first
- * HIGHWAY_PORT_HEADER_LEN bytes: rules, inbound rules, counters, rings towards the switch, rings
- * towards the VNF.
+ * HIGHWAY_PORT_HEADER_LEN bytes: rules, inbound rules, their counters in the same order, rings
+ * towards the switch, rings towards the VNF.
  * All offsets are bytes from the start of the region.
  */
 struct highway_port_region {
@@ -324,7 +331,9 @@ struct highway_port_region {
 	uint8_t vnf_mac[6];		/**< the VNF's MAC address */
 	uint8_t pad0[2];
 	uint64_t in_rules_offset;	/**< struct highway_rule [n_rules]: rules to this port */
-	uint8_t pad1[56];
+	/** struct highway_counter [n_queues][n_rules] of these; 0 before HIGHWAY_ABI_COUNTED */
+	uint64_t in_counters_offset;
+	uint8_t pad1[48];
 	struct highway_switch_state switch_state;
 	uint8_t pad2[112];
 	struct highway_gate gate;
@@ -440,7 +449,9 @@ enum highway_msg_type {
 	/** VNF in a VM: the port has nothing mapped any more; answers PORT_GONE, or by itself */
 	HIGHWAY_MSG_PORT_RELEASED = 14,
 	/** Switch: what the ends of a link have counted cannot both be true */
-	HIGHWAY_MSG_MISMATCH = 15
+	HIGHWAY_MSG_MISMATCH = 15,
+	/** highwayd to switch: which end counts what is sent to this port past the switch */
+	HIGHWAY_MSG_STATS = 16
 };
 
 enum highway_role {
@@ -514,6 +525,21 @@ struct highway_msg_mismatch {
 	uint8_t pad0[168];
 };
 
+enum highway_stats {
+	HIGHWAY_STATS_SENDER = 0,	/**< the sender's counters become OVS's statistics */
+	HIGHWAY_STATS_RECEIVER = 1	/**< the receiver's do */
+};
+
+struct highway_msg_stats {
+	/**
+	 * Region id of the sender's port; 0: all others. With 0, what was said of a sender before
+	 * the last WELCOME, and not since, is over
+	 */
+	uint64_t sender_id;
+	uint32_t source;		/**< enum highway_stats */
+	uint8_t pad0[212];
+};
+
 struct highway_msg_log {
 	uint32_t level;			/**< RTE_LOG_ERR = 4, WARNING = 5, NOTICE = 6, INFO = 7 */
 	uint32_t reserved;
@@ -527,6 +553,7 @@ union highway_msg_body {
 	struct highway_msg_link link;		/**< LINK_* */
 	struct highway_msg_want want;		/**< WANT, PURGE, PURGED */
 	struct highway_msg_mismatch mismatch;	/**< MISMATCH */
+	struct highway_msg_stats stats;		/**< STATS */
 	struct highway_msg_log log;
 };
 

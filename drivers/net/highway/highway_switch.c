@@ -99,14 +99,15 @@ open_region(struct highway_port *port)
 
 	highway_geometry_complete(&wanted);
 	port->geometry = wanted;
-	ret = highway_port_region_open(port->options.port, port->options.in_shm, &wanted, port->vnf_mac.addr_bytes,
-				       &port->map, &port->sw->fd, &adopted);
+	ret = highway_port_region_open(port->options.port, port->options.in_shm, &port->geometry,
+				       port->vnf_mac.addr_bytes, &port->map, &port->sw->fd,
+				       &adopted);
 	if (ret != 0)
 		return ret;
 	if (take_over(port) == 0) {
 		port->region = port->map.base;
 		HW_LOG(INFO, "port %s: region of %" PRIu64 " MiB %s", port->options.port,
-		       wanted.size >> 20, adopted ? "adopted" : "made");
+		       port->geometry.size >> 20, adopted ? "adopted" : "made");
 		return 0;
 	}
 	/* Only a VNF that scribbles over its region leaves it like this. */
@@ -115,8 +116,10 @@ open_region(struct highway_port *port)
 	highway_unmap(&port->map);
 	close(port->sw->fd);
 	highway_port_region_discard(port->options.port);
-	ret = highway_port_region_open(port->options.port, port->options.in_shm, &wanted, port->vnf_mac.addr_bytes,
-				       &port->map, &port->sw->fd, &adopted);
+	port->geometry = wanted;
+	ret = highway_port_region_open(port->options.port, port->options.in_shm, &port->geometry,
+				       port->vnf_mac.addr_bytes, &port->map, &port->sw->fd,
+				       &adopted);
 	if (ret != 0)
 		return ret;
 	port->region = port->map.base;
@@ -353,6 +356,7 @@ highway_switch_connected(struct highway_port *port)
 	for (i = 0; i < HIGHWAY_MAX_PEERS; i++)
 		port->sw->peers[i].told = 0;
 	port->sw->wants_dirty = true;
+	highway_received_connected(port);
 	if (__atomic_load_n(&port->sw->hold_until_tsc, __ATOMIC_ACQUIRE) != 0)
 		__atomic_store_n(&port->sw->purge_wanted, true, __ATOMIC_RELEASE);
 }

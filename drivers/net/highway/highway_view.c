@@ -289,5 +289,8 @@ highway_view_renew(struct highway_port *port)
 	swap_in(port, view);
 	/* No queue uses a rule any more that was gone by then: its slot is free again. */
 	__atomic_store_n(&region->vnf_state.ack, view->change, __ATOMIC_RELEASE);
+	/* And what was received by an inbound rule that had been received in full is counted. */
+	__atomic_store_n(&region->vnf_state.in_ack, highway_checks_ack(port, view),
+			 __ATOMIC_RELEASE);
 	return 0;
 }

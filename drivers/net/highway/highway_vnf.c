@@ -41,6 +41,10 @@ place_queues(struct highway_port *port)
 		struct highway_vnf_rxq *rxq = data->rx_queues[i];
 
 		highway_port_ring(port, &rxq->normal.mem, g->to_vnf_offset, i);
+		rxq->counters = g->in_counters_offset == 0 ? NULL :
+				RTE_PTR_ADD(port->map.base, g->in_counters_offset +
+					    (uint64_t)i * g->n_rules *
+					    sizeof(struct highway_counter));
 		if (highway_consumer_attach(&rxq->normal) != 0)
 			return -EBADMSG;
 		if (port->fresh) {

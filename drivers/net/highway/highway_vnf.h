@@ -61,6 +61,7 @@ void highway_rule_prepare(const struct highway_rule *rule, struct highway_class_
 			  struct highway_key *mask);
 
 /* highway_check.c */
+uint32_t highway_checks_ack(const struct highway_port *port, const struct highway_view *view);
 int highway_checks_collect(struct highway_port *port, struct highway_view *view);
 bool highway_checks_tick(struct highway_port *port);
 void highway_checks_drop(struct highway_port *port);

@@ -164,14 +164,32 @@ gate_open(const struct highway_port *port, struct highway_link *link, struct hig
 	return true;
 }
 
-/* Does a rule of the sender let this frame through? */
-static bool
+/* The rule of the sender that lets this frame through, NULL if none does. */
+static const struct highway_class_rule *
 let_through(const struct highway_classifier *check, const struct rte_mbuf *mbuf)
 {
 	bool conflict = false;
 	const struct highway_class_rule *rule = highway_lookup(check, mbuf, &conflict);
 
-	return rule != NULL && mbuf->pkt_len <= rule->max_frame;
+	return likely(rule != NULL && mbuf->pkt_len <= rule->max_frame) ? rule : NULL;
+}
+
+/* Count frames for the inbound rules, by their slots, that have let them through. */
+static void
+count_checked(struct highway_vnf_rxq *rxq, const uint16_t *slots, struct rte_mbuf **pkts,
+	      uint16_t n)
+{
+	uint16_t i, next;
+
+	if (unlikely(rxq->counters == NULL))
+		return;
+	for (i = 0; i < n; i = next) {
+		uint64_t bytes = 0;
+
+		for (next = i; next < n && slots[next] == slots[i]; next++)
+			bytes += pkts[next]->pkt_len;
+		highway_counter_add(&rxq->counters[slots[i]], next - i, bytes);
+	}
 }
 
 /* Keep those frames that may have come this way. false: look again once the view is up to date. */
@@ -181,12 +199,14 @@ check_frames(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 	     struct highway_taken *done)
 {
 	const struct highway_gate *gate = &rxq->port->region->gate;
-	uint16_t i, kept = 0;
+	uint16_t slots[HIGHWAY_BURST], i, kept = 0;
 
 	for (i = 0; i < done->packets; i++) {
 		struct rte_mbuf *mbuf = pkts[i];
+		const struct highway_class_rule *rule = let_through(check, mbuf);
 
-		if (likely(let_through(check, mbuf))) {
+		if (likely(rule != NULL)) {
+			slots[kept] = (uint16_t)rule->slot;
 			pkts[kept++] = mbuf;
 			continue;
 		}
@@ -205,6 +225,7 @@ check_frames(struct highway_vnf_rxq *rxq, const struct highway_view *view,
 		rte_pktmbuf_free(mbuf);
 	}
 	done->packets = kept;
+	count_checked(rxq, slots, pkts, kept);
 	return true;
 }
 

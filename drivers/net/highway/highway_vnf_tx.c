@@ -31,19 +31,6 @@ struct tally {
 };
 
 static inline void
-count_for_rule(struct highway_vnf_txq *txq, const struct highway_class_rule *rule, uint64_t packets,
-	       uint64_t bytes)
-{
-	struct highway_counter *counter = &txq->counters[rule->slot];
-
-	/* Bytes first: pairs with highway_account_slot(), which reads packets first, so that it
-	 * never sees packets without their bytes.
-	 */
-	__atomic_store_n(&counter->bytes, counter->bytes + bytes, __ATOMIC_RELAXED);
-	__atomic_store_n(&counter->packets, counter->packets + packets, __ATOMIC_RELEASE);
-}
-
-static inline void
 count_for_link(struct highway_vnf_txq *txq, uint32_t slot, uint64_t packets, uint64_t bytes)
 {
 	struct highway_tx_link *tl = &txq->links[slot];
@@ -59,7 +46,7 @@ static inline void
 count(struct highway_vnf_txq *txq, const struct highway_class_rule *rule, uint64_t packets,
       uint64_t bytes)
 {
-	count_for_rule(txq, rule, packets, bytes);
+	highway_counter_add(&txq->counters[rule->slot], packets, bytes);
 	count_for_link(txq, rule->link, packets, bytes);
 }
 
@@ -251,7 +238,7 @@ count_run(struct highway_vnf_txq *txq, const struct highway_class_rule **rules,
 		sum = 0;
 		for (next = i; next < n && rules[next] == rules[i]; next++)
 			sum += pkts[next]->pkt_len;
-		count_for_rule(txq, rules[i], next - i, sum);
+		highway_counter_add(&txq->counters[rules[i]->slot], next - i, sum);
 		bytes += sum;
 	}
 	count_for_link(txq, rules[0]->link, n, bytes);

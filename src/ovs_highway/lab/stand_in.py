@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from ovs_highway import paths, protocol, shm
 from ovs_highway.errors import SandboxError
 from ovs_highway.region import LinkRegion, PortRegion, region_name
-from ovs_highway.shm import CData, LinkFlag, RingGeometry, Role, ffi
+from ovs_highway.shm import CData, LinkFlag, RingGeometry, Role, Stats, ffi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,8 @@ def write_port_header(
     rules = shm.PORT_HEADER_LEN
     table = shm.round_up(n_rules * shm.RULE_LEN, shm.PAGE)
     counters = rules + 2 * table
-    to_switch = shm.round_up(counters + n_queues * n_rules * shm.COUNTER_LEN, shm.PAGE)
+    in_counters = shm.round_up(counters + n_queues * n_rules * shm.COUNTER_LEN, shm.PAGE)
+    to_switch = shm.round_up(in_counters + n_queues * n_rules * shm.COUNTER_LEN, shm.PAGE)
     to_vnf = to_switch + n_queues * rings.stride
     size = shm.next_power_of_two(to_vnf + n_queues * rings.stride)
     header = raw.header
@@ -54,7 +55,7 @@ def write_port_header(
     raw.n_queues, raw.n_rules = n_queues, n_rules
     raw.ring_size, raw.ring_data, raw.ring_stride = rings.size, rings.data, rings.stride
     raw.rules_offset, raw.in_rules_offset = rules, rules + table
-    raw.counters_offset = counters
+    raw.counters_offset, raw.in_counters_offset = counters, in_counters
     raw.to_switch_offset, raw.to_vnf_offset = to_switch, to_vnf
     header.magic = shm.PORT_MAGIC
     return size
@@ -117,7 +118,11 @@ class Peer:
                 data, fds = b"", []
             self.eof = self.eof or not data
             self.fds += array.array("i", fds)
-            self._inbox += self._decoder.feed(data)
+            self._inbox += self.take(self._decoder.feed(data))
+
+    def take(self, messages: list[Message]) -> list[Message]:
+        """Return the messages that wait to be expected."""
+        return messages
 
     def expect(self, kind: type[M]) -> M:
         """Return the next message, which has to be of this kind.
@@ -168,10 +173,15 @@ class Peer:
 
 
 class FakeSwitch(Peer):
-    """The switch side of one port."""
+    """The switch side of one port.
+
+    Attributes:
+        counted: whose counters highwayd wants, by sender; 0: of all others.
+    """
 
     def __init__(self, rundir: Path, name: str) -> None:
         self.name = name
+        self.counted: dict[int, Stats] = {}
         self.path = port_path(rundir, name)
         if not self.path.exists():
             make_port_file(self.path, name=name, tag=paths.region_tag(rundir))
@@ -180,6 +190,13 @@ class FakeSwitch(Peer):
         super().__init__(paths.switch_socket(rundir))
         self.hello()
         self.expect_welcome()
+
+    def take(self, messages: list[Message]) -> list[Message]:
+        """Note whose counters highwayd wants."""
+        for message in messages:
+            if isinstance(message, protocol.WhoCounts):
+                self.counted[message.sender_id] = message.source
+        return [message for message in messages if not isinstance(message, protocol.WhoCounts)]
 
     def hello(self) -> None:
         """Say which port this is, and that it is up."""

@@ -108,6 +108,7 @@ class PortRegion(Region):
         n_queues: VNF queues; rings in each direction.
         n_rules: rule slots.
         rings: size of the normal rings.
+        has_in_counters: there is room for a receiver's counts by inbound rule.
     """
 
     _MAGIC = shm.PORT_MAGIC
@@ -154,6 +155,9 @@ class PortRegion(Region):
         self._rules_offset = int(raw.rules_offset)
         self._in_rules_offset = int(raw.in_rules_offset)
         self._counters_offset = int(raw.counters_offset)
+        self._in_counters_offset = int(raw.in_counters_offset)
+        self.has_in_counters = self._in_counters_offset != 0
+        counters = self.n_queues * self.n_rules * shm.COUNTER_LEN
         per_direction = self.n_queues * self.rings.stride
         check_extents(
             what,
@@ -162,7 +166,8 @@ class PortRegion(Region):
             [
                 (self._rules_offset, self.n_rules * shm.RULE_LEN),
                 (self._in_rules_offset, self.n_rules * shm.RULE_LEN),
-                (self._counters_offset, self.n_queues * self.n_rules * shm.COUNTER_LEN),
+                (self._counters_offset, counters),
+                *([(self._in_counters_offset, counters)] if self._in_counters_offset else []),
                 (int(raw.to_switch_offset), per_direction),
                 (int(raw.to_vnf_offset), per_direction),
             ],
