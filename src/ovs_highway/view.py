@@ -99,6 +99,7 @@ class Direction:
     Attributes:
         state: `bypass`; `idle`, a link that no rule uses this way; or `off`.
         checked: the receiver checks what comes over the link, if anything may.
+        counted: and what it counts becomes OVS's statistics.
         packets, bytes: that the receiver took from the bypass since the link was made.
         reason: why it is off, in plain words; empty otherwise.
     """
@@ -112,6 +113,7 @@ class Direction:
     reason: str
     link_id: int | None
     checked: bool
+    counted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,8 @@ class View:
         heeds = link.flags[link.names.index(sender)] if link else shm.FREE
         state = "off" if reason else "bypass" if rules else "idle"
         packets, count = link.received[link.names.index(receiver)] if link else (0, 0)
+        checked = heeds & _SENDS == LinkFlag.PEER_CHECKS
+        stats = self.agent.ports.get(receiver, {}).get("stats")
         return Direction(
             sender=sender,
             receiver=receiver,
@@ -160,7 +164,8 @@ class View:
             bytes=count,
             reason=reason or "",
             link_id=link.link_id if link else None,
-            checked=heeds & _SENDS == LinkFlag.PEER_CHECKS,
+            checked=checked,
+            counted=checked and stats == "receiver",
         )
 
 

@@ -139,6 +139,7 @@ def test_a_path_that_changes_all_the_time_is_told_as_it_is_later() -> None:
             reason="",
             link_id=1,
             checked=False,
+            counted=False,
         )
 
     told = [rules for rules in range(200) if watch._news({("a", "b"): way(rules)}, {"a", "b"})]

@@ -14,7 +14,7 @@ from ovs_highway.agent.fin_timeout import bridges_to_ask
 from ovs_highway.agent.policy import Mode, Terms, pipeline, terms, way_verdict, why_port_off
 from ovs_highway.agent.purge import mirrors_changed
 from ovs_highway.ovsdb import Bridge, Interface, Snapshot
-from ovs_highway.shm import CData, ffi
+from ovs_highway.shm import CData, Stats, ffi
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +78,27 @@ def test_every_mode_with_every_label(
         expected = "refused"
     found = "refused" if not verdict.allowed else "checked" if verdict.checked else "unchecked"
     assert found == expected
+
+
+@pytest.mark.parametrize("mode", [Mode.AUTO, Mode.CHECKED, Mode.P2P])
+@pytest.mark.parametrize("proven", [False, True])
+def test_a_receiver_that_is_to_count_checks_what_comes_from_those_it_does_not_trust(
+    mode: Mode, proven: bool
+) -> None:
+    sender, receiver = Terms(port="p1", mode=mode), Terms(port="p2", mode=mode)
+    counts = replace(receiver, stats=Stats.RECEIVER)
+    verdict = way_verdict(sender, counts, proven=proven)
+    assert verdict.allowed is (proven or mode is Mode.CHECKED)
+    assert verdict.checked is verdict.allowed
+    plain = way_verdict(sender, receiver, proven=proven)
+    assert plain.allowed is verdict.allowed
+    assert plain.checked is (not proven and mode is Mode.CHECKED)
+    # Who counts what it sends is for the others to say.
+    assert way_verdict(counts, sender, proven=proven) == way_verdict(
+        receiver, sender, proven=proven
+    )
+    labelled = replace(sender, trust="x"), replace(counts, trust="x")
+    assert not way_verdict(*labelled, proven=proven).checked
 
 
 @pytest.mark.parametrize(
@@ -148,6 +169,26 @@ def test_the_most_specific_switch_wins(values: tuple[str | None, ...]) -> None:
     assert found.mode is Mode.AUTO, "its links stay"
     expected = f"external_ids:highway=off on {PLACES[wins]}" if off and wins is not None else None
     assert why_port_off(database, "vnf1") == expected
+
+
+@pytest.mark.parametrize("values", list(itertools.product((None, "sender", "receiver"), repeat=3)))
+def test_the_most_specific_counter_wins(values: tuple[str | None, ...]) -> None:
+    found = with_settings("highway-stats", *values)
+    wins = next((value for value in values if value is not None), "sender")
+    known = terms(found, "vnf1")
+    assert known is not None
+    assert known.stats.name.lower() == wins
+    assert why_port_off(found, "vnf1") is None
+
+
+@pytest.mark.parametrize("level", range(3))
+def test_an_unknown_counter_is_off_and_the_reason_names_the_valid_ones(level: int) -> None:
+    values: list[str | None] = [None, None, None]
+    values[level] = "both"
+    found = why_port_off(with_settings("highway-stats", *values), "vnf1")
+    assert found == (
+        f"external_ids:highway-stats=both on {PLACES[level]} is neither sender nor receiver"
+    )
 
 
 def test_only_the_interface_has_a_trust_label() -> None:

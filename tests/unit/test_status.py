@@ -106,7 +106,7 @@ def test_show_is_a_tree(lab: Lab, linked: Linked) -> None:
     assert answer["highwayd"]["running"]
     assert [port["name"] for port in answer["ports"]] == ["vnf1", "vnf2"]
     assert answer["ports"][0]["links"] == [
-        {"to": "vnf2", "state": "bypass", "checked": False, "reason": ""}
+        {"to": "vnf2", "state": "bypass", "checked": False, "counted": False, "reason": ""}
     ]
 
 

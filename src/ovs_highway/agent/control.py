@@ -79,6 +79,7 @@ def _show_port(core: Core, port: Port) -> dict[str, Any]:
         "policy": core.ports.why_off(port.name),
         "mode": terms.mode if terms else None,
         "trust": terms.trust if terms else None,
+        "stats": terms.stats.name.lower() if terms else None,
         "wants": sorted(core.ports.wanted_by(port)),
         "switch_pid": port.switch.pid if port.switch else None,
         "vnf_pid": port.vnf.channel.pid if port.vnf else None,

@@ -29,6 +29,7 @@ from ovs_highway.agent.actions import (
 )
 from ovs_highway.agent.alone import Alone
 from ovs_highway.agent.breakpoint import Breakpoint
+from ovs_highway.agent.counting import Teller
 from ovs_highway.agent.detection import Detection
 from ovs_highway.agent.fin_timeout import FinTimeout
 from ovs_highway.agent.links import Links, Timing
@@ -89,6 +90,7 @@ class Highwayd:
         self._now = asyncio.get_running_loop().time
         self.ports = Ports(tag=self._tag, off_all=config.rundir / "off-all", now=self._now())
         self.links = Links(new_id=_new_id, timing=config.timing, now=self._now())
+        self._counting = Teller(self.ports)
         self._regions: dict[int, LinkRegion] = {}
         self._listeners: dict[str, Listener] = {}
         self._quota = Quota(_USER_CONNECTIONS)
@@ -366,6 +368,7 @@ class Highwayd:
         self._last_facts, self._last_round = facts, now
         for _ in range(_MAX_ROUNDS):
             actions = self.links.reconcile(facts, now, self.detection.proofs)
+            self._counting.follow(self.links.unchecked())
             if not actions:
                 break
             for action in actions:

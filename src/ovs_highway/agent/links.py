@@ -253,6 +253,21 @@ class Links:
         link = self._links.get(link_id)
         return () if link is None else link.pair
 
+    def unchecked(self) -> dict[str, frozenset[int] | None]:
+        """Return by receiver the ports, by region id, whose links to it need not be checked.
+
+        None: that is not known yet, for an earlier highwayd has made a link.
+        """
+        found: dict[str, frozenset[int] | None] = {}
+        for link in self._links.values():
+            for end, name in enumerate(link.pair):
+                known = found.get(name, frozenset())
+                if link.told is None or known is None:
+                    found[name] = None
+                elif LinkFlag.CHECKED not in link.told[end]:
+                    found[name] = known | {link.port_ids[1 - end]}
+        return found
+
     def describe(self, now: float) -> list[LinkStatus]:
         """Return all links, and all pairs that should have one with the reason why not."""
         found = {}

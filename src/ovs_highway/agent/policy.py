@@ -11,6 +11,8 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ovs_highway.shm import Stats
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -33,6 +35,7 @@ class Mode(enum.StrEnum):
 
 
 _MODES: Final = frozenset(mode.value for mode in Mode)
+_STATS: Final = {"sender": Stats.SENDER, "receiver": Stats.RECEIVER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +44,13 @@ class Terms:
 
     Attributes:
         trust: `external_ids:highway-trust` of its interface; empty: it has none.
+        stats: `external_ids:highway-stats`: who counts what is sent to the port.
     """
 
     port: str
     mode: Mode = Mode.AUTO
     trust: str = ""
+    stats: Stats = Stats.SENDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +83,11 @@ def way_verdict(
                 reason=f"highway-mode=p2p at {at}, and what {sender.port} sends is not proven to be"
                 f" point-to-point{why}",
             )
-    if proven or (sender.trust and sender.trust == receiver.trust):
+    if sender.trust and sender.trust == receiver.trust:
         return Verdict(allowed=True)
+    if proven:
+        # Only a receiver that checks also counts.
+        return Verdict(allowed=True, checked=receiver.stats is Stats.RECEIVER)
     unchecked = [terms.port for terms in both if terms.mode is not Mode.CHECKED]
     if not unchecked:
         return Verdict(allowed=True, checked=True)
@@ -99,7 +107,13 @@ def terms(snapshot: Snapshot, port: str) -> Terms | None:
         return None
     value, _ = _most_specific(snapshot, interface, "highway-mode") or (Mode.AUTO, "")
     mode = Mode(value) if value in _MODES else Mode.OFF
-    return Terms(port=port, mode=mode, trust=interface.external_ids.get("highway-trust", ""))
+    counter, _ = _most_specific(snapshot, interface, "highway-stats") or ("", "")
+    return Terms(
+        port=port,
+        mode=mode,
+        trust=interface.external_ids.get("highway-trust", ""),
+        stats=_STATS.get(counter, Stats.SENDER),
+    )
 
 
 def why_port_off(
@@ -147,6 +161,9 @@ def _switched_off(snapshot: Snapshot, interface: Interface) -> Iterator[str]:
             yield f"external_ids:highway-mode=off on {where}"
         case (value, where) if value not in _MODES:
             yield f"external_ids:highway-mode={value} on {where} is not auto, checked, p2p or off"
+    match _most_specific(snapshot, interface, "highway-stats"):
+        case (value, where) if value not in _STATS:
+            yield f"external_ids:highway-stats={value} on {where} is neither sender nor receiver"
 
 
 def _outside_the_flow(

@@ -46,6 +46,7 @@ class Vnf:
         unfit: why it can have the normal channel only, None if it can have links.
         directed: it knows links with terms for each direction.
         external: it takes frames in the buffers of a link.
+        counts: it counts by itself what it checks.
     """
 
     channel: VnfChannel
@@ -56,6 +57,7 @@ class Vnf:
     unfit: str | None = None
     directed: bool = True
     external: bool = False
+    counts: bool = True
 
 
 @dataclass(slots=True)
@@ -91,6 +93,7 @@ class Port:
         deleted: on its way out: no links any more, its socket closes soon.
         no_links: why it may have no links just now, None if it may.
         no_room: why it can have no further link, None if it can.
+        version: the ABI version that its switch's side speaks.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Port:
     no_links: str | None = None
     no_room: str | None = None
     limits: Limits = field(default_factory=Limits)
+    version: int = 0
 
     def facts(self, terms: Terms | None) -> PortFacts:
         """Return what the link reconciler needs to know of this port now."""
@@ -200,7 +204,7 @@ class Ports(Mapping[str, Port]):
             self.apply(self._ports[name])
         return list(self._ports.values())
 
-    def attach(self, port_region: PortRegion, channel: Channel) -> Port:
+    def attach(self, port_region: PortRegion, channel: Channel, version: int) -> Port:
         """The switch side has a port, known or new; return it with its region exchanged."""
         name = port_region.name
         port = self._ports.get(name)
@@ -226,7 +230,7 @@ class Ports(Mapping[str, Port]):
             port.region = port_region
         if port.switch is not None:
             port.switch.close()
-        port.switch, port.absent_since = channel, None
+        port.switch, port.version, port.absent_since = channel, version, None
         port.wants.clear()
         if not port.region.linked:
             log.warning("port %s: its region has no file any more; delete and add the port", name)

@@ -116,7 +116,7 @@ class Sessions:
                 old = None
             before = old.region.region_id if old is not None else 0
             self._hooks.listen(hello.name)
-            port = self._ports.attach(region, channel)
+            port = self._ports.attach(region, channel, version)
         except (ProtocolError, RegionError):
             if region is not None:
                 region.close()
@@ -212,6 +212,7 @@ class Sessions:
                 unfit=unfit,
                 directed=version >= shm.ABI_DIRECTED,
                 external=hello.external,
+                counts=version >= shm.ABI_COUNTED,
             )
             port.vnf = vnf
             log.info(

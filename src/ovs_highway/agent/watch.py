@@ -147,6 +147,7 @@ def _gone(way: Direction) -> Direction:
         reason="no rule asks for it any more",
         link_id=None,
         checked=False,
+        counted=False,
     )
 
 

@@ -65,6 +65,7 @@ def _way_json(way: Direction) -> dict[str, Any]:
         "rules": way.rules,
         "reason": way.reason,
         "checked": way.checked,
+        "counted": way.counted,
     }
 
 
@@ -86,7 +87,8 @@ def _lines(told: dict[str, Any], ways: list[Direction]) -> Iterator[str]:
     if told["policy"]:
         yield f"    its bypass is off: {told['policy']}"
     for way in ways:
-        checked = ", checked" if way.checked else ""
+        who = f"{way.receiver} checks and counts it"
+        checked = f", {who}" if way.counted else ", checked" if way.checked else ""
         if way.state == "bypass":
             yield f"    bypass to {way.receiver} now: yes, rules in force: {way.rules}{checked}"
         elif way.state == "idle":

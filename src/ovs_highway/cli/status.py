@@ -97,6 +97,7 @@ def _port_json(view: View, port: PortView, directions: list[Direction]) -> dict[
         "queues": port.n_queues,
         "mode": "off" if off_reasons(port) else told.get("mode"),
         "trust": told.get("trust"),
+        "stats": told.get("stats"),
         "reasons": off_reasons(port),
         "switch": {
             "attached": port.switch.attached,
@@ -131,6 +132,7 @@ def _port_json(view: View, port: PortView, directions: list[Direction]) -> dict[
                 "to": way.receiver,
                 "state": way.state,
                 "checked": way.checked,
+                "counted": way.counted,
                 "reason": way.reason,
             }
             for way in directions
@@ -169,13 +171,14 @@ def _port_lines(view: View, port: PortView, directions: list[Direction]) -> Iter
 def _mode(told: dict[str, Any]) -> str:
     if not told.get("mode"):
         return "not known"
-    return f"{told['mode']}, " + (
-        f"trust label {told['trust']}" if told.get("trust") else "no trust label"
-    )
+    label = f"trust label {told['trust']}" if told.get("trust") else "no trust label"
+    stats = ", counts what is sent to it" if told.get("stats") == "receiver" else ""
+    return f"{told['mode']}, {label}{stats}"
 
 
 def _state(way: Direction) -> str:
-    return f"{way.state}, checked" if way.checked else way.state
+    checked = ", checked and counted" if way.counted else ", checked" if way.checked else ""
+    return f"{way.state}{checked}"
 
 
 # links -----------------------------------------------------------------------------------------
@@ -224,6 +227,7 @@ def links(output: str, interval: float, rundir: Path | None) -> None:
                 "bps": round(bps, 1),
                 "reason": way.reason,
                 "checked": way.checked,
+                "counted": way.counted,
                 "link_id": None if way.link_id is None else f"{way.link_id:016x}",
             }
             for way, pps, bps in rows
