@@ -57,7 +57,7 @@ def test_show_tells_ports_vnfs_and_links(scene: Scene) -> None:
     assert not three["vnf"]["attached"]
     assert one["switch"]["rx_packets"] + bypassed == count.packets
     assert two["switch"]["tx_packets"] + two["switch"]["bypass_tx_packets"] == count.packets
-    link = {"to": "p2", "state": "bypass", "checked": False, "reason": ""}
+    link = {"to": "p2", "state": "bypass", "checked": False, "counted": False, "reason": ""}
     assert one["links"] == [link]
     text = scene.highway("show")
     assert f"Bridge {BRIDGE}" in text

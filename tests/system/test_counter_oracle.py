@@ -23,6 +23,7 @@ from tests.system.differential.runs import SENTINEL_LEN, Runner
 from tests.system.differential.tables import SENTINEL, SENTINEL_TYPE
 from tests.system.differential.world import PORTS
 from tests.system.frame_pipe import FramePipe, Pause, Send
+from tests.system.receivers import receivers_count
 from tests.system.scene import Count, Scene
 
 from ovs_highway.lab import Sandbox
@@ -300,11 +301,18 @@ CHANGES_BY_NAME: Final[dict[str, Callable[[Oracle], None]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["2", "3"], ids=["one PMD thread", "two PMD threads"])
+@pytest.fixture(
+    scope="module",
+    params=[("2", "sender"), ("3", "sender"), ("2", "receiver")],
+    ids=["one PMD thread", "two PMD threads", "receivers count"],
+)
 def setting(request: pytest.FixtureRequest) -> Iterator[tuple[Runner, FramePipe, Scene]]:
     """Four ports with two queues each in one process, at an OVS with one or two PMD threads."""
-    with Sandbox(pmd_cpu_mask=request.param) as sandbox, Scene(sandbox) as scene:
+    mask, stats = request.param
+    with Sandbox(pmd_cpu_mask=mask) as sandbox, Scene(sandbox) as scene:
         scene.ports(len(PORTS), queues=QUEUES)
+        if stats == "receiver":
+            receivers_count(scene, len(PORTS))
         with FramePipe(sandbox, [f"p{port}" for port in PORTS], queues=QUEUES) as pipe:
             yield Runner(scene, pipe), pipe, scene
 
