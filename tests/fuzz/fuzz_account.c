@@ -11,7 +11,7 @@
 #define SLOTS 4
 #define OUR_ID 11
 #define PEER_ID 12
-#define SLACK 4096	/* as in highway_account.c */
+#define SLACK 4096	/* as in highway_meter.c */
 #define SLOW_HZ 10	/* of the clock: then orphans expire within an execution */
 
 static struct scene_port ours, peer;

@@ -30,6 +30,7 @@ static const struct field port_fields[] = {
 	FIELD(highway_port_region, rules_offset),
 	FIELD(highway_port_region, in_rules_offset),
 	FIELD(highway_port_region, counters_offset),
+	FIELD(highway_port_region, in_counters_offset),
 	FIELD(highway_port_region, to_switch_offset),
 	FIELD(highway_port_region, to_vnf_offset),
 	FIELD(highway_port_region, ring_stride),
@@ -103,7 +104,10 @@ check_port(const struct highway_map *map)
 	inside(g.in_rules_offset, (wide)g.n_rules * sizeof(struct highway_rule), g.size);
 	inside(g.counters_offset,
 	       (wide)g.n_rules * g.n_queues * sizeof(struct highway_counter), g.size);
-	CHECK(((g.rules_offset | g.in_rules_offset | g.counters_offset) & 7) == 0);
+	inside(g.in_counters_offset,
+	       (wide)g.n_rules * g.n_queues * sizeof(struct highway_counter), g.size);
+	CHECK(((g.rules_offset | g.in_rules_offset | g.counters_offset |
+		g.in_counters_offset) & 7) == 0);
 	for (i = 0; i < g.n_queues; i++) {
 		check_ring(g.to_switch_offset + (wide)i * g.ring_stride, g.ring_size, g.ring_data,
 			   g.size);
@@ -163,6 +167,7 @@ make_port(struct highway_geometry *g)
 	region->rules_offset = g->rules_offset;
 	region->in_rules_offset = g->in_rules_offset;
 	region->counters_offset = g->counters_offset;
+	region->in_counters_offset = g->in_counters_offset;
 	region->to_switch_offset = g->to_switch_offset;
 	region->to_vnf_offset = g->to_vnf_offset;
 	region->ring_stride = g->ring_stride;
