@@ -24,7 +24,7 @@ struct highway_ended {
 	TAILQ_ENTRY(highway_ended) next;
 	struct highway_rule rule;
 	uint32_t slot;
-	uint32_t change;			/**< gate.change when it was found to be gone */
+	uint32_t change;			/**< gate.change when it was last seen */
 	uint64_t link_id;
 	uint64_t until[HIGHWAY_MAX_QUEUES];	/**< ring indexes */
 	uint64_t since_tsc;
@@ -32,6 +32,7 @@ struct highway_ended {
 
 struct highway_checks {
 	TAILQ_HEAD(, highway_ended) ended;
+	uint32_t change;		/**< gate.change when the table was last read */
 	struct highway_rule known[];	/**< per slot; generation 0 = none */
 };
 
@@ -45,7 +46,7 @@ checked_link(const struct highway_port *port, uint32_t slot)
 
 /* The frames that a rule has let through so far stay allowed. -ENOMEM: try again later. */
 static int
-end_rule(struct highway_port *port, uint32_t in_slot, uint32_t change)
+end_rule(struct highway_port *port, uint32_t in_slot)
 {
 	struct highway_rule *rule = &port->checks->known[in_slot];
 	struct highway_link *link = NULL;
@@ -63,7 +64,7 @@ end_rule(struct highway_port *port, uint32_t in_slot, uint32_t change)
 			return -ENOMEM;
 		ended->rule = *rule;
 		ended->slot = in_slot;
-		ended->change = change;
+		ended->change = port->checks->change;
 		ended->link_id = link->geometry.link_id;
 		ended->since_tsc = rte_rdtsc();
 		for (i = 0; i < link->n_rx_rings; i++)
@@ -88,11 +89,12 @@ read_table(struct highway_port *port, uint32_t change)
 		bool live = highway_rule_read(&table[slot], &rule);
 
 		if (known->generation != 0 && (!live || known->generation != rule.generation) &&
-		    end_rule(port, slot, change) != 0)
+		    end_rule(port, slot) != 0)
 			return -ENOMEM;
 		if (live)
 			*known = rule;
 	}
+	port->checks->change = change;
 	return 0;
 }
 
@@ -184,7 +186,8 @@ highway_checks_collect(struct highway_port *port, struct highway_view *view)
 
 /**
  * Once the queues use this view: up to which change of the gate is there no inbound rule any more,
- * kept or not, that was gone by then?
+ * kept or not, that was gone by then? A kept one was there at the change when it was last seen, and
+ * may be gone since the next.
  */
 uint32_t
 highway_checks_ack(const struct highway_port *port, const struct highway_view *view)
@@ -193,7 +196,7 @@ highway_checks_ack(const struct highway_port *port, const struct highway_view *v
 
 	if (port->checks != NULL)
 		oldest = TAILQ_FIRST(&port->checks->ended);
-	return oldest == NULL ? view->change : oldest->change - 1;
+	return oldest == NULL ? view->change : oldest->change;
 }
 
 static bool
