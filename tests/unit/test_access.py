@@ -53,6 +53,7 @@ def peer(uid: int, *groups: int) -> Peer:
         ({"highway-user": "no-such-user"}, peer(0), False),
         ({"highway-user": ""}, peer(0), False),
         ({"highway-user": "-1"}, peer(0), False),
+        ({"highway-user": "4294967294"}, peer(4294967294), True),
         ({"highway-user": "4294967295"}, peer(0), False),
         ({"highway-group": "no-such-group"}, peer(0), False),
         ({"highway-token-sha256": "abc"}, peer(0), False),

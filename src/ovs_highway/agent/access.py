@@ -29,6 +29,7 @@ GROUP: Final = "highway-group"
 TOKEN: Final = "highway-token-sha256"
 
 _SO_PEERGROUPS: Final = 59
+_NO_ID: Final = (1 << 32) - 1  # what chown() takes for "leave it"
 _MAX_GROUPS: Final = 256  # what Python's getsockopt() takes
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _known: dict[tuple[str, str], int] = {}
@@ -131,7 +132,7 @@ def _number(ids: Mapping[str, str], key: str) -> int | None:
     name = ids.get(key)
     if name is None:
         return None
-    if name.isascii() and name.isdigit() and int(name) < 1 << 32 - 1:
+    if name.isascii() and name.isdigit() and int(name) < _NO_ID:
         return int(name)
     if (key, name) not in _known:
         try:

@@ -69,6 +69,7 @@ class Listener:
         self._away_limit = LogLimit(per_second=1 / 60, burst=3)
         self._pace_limit = LogLimit(per_second=1 / 60, burst=1)
         self._given = (os.geteuid(), os.getegid(), _OWN_MODE)
+        self._knock = asyncio.Event()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             path.unlink(missing_ok=True)
@@ -108,15 +109,32 @@ class Listener:
     def close(self) -> None:
         """Stop listening and remove the socket; connections go on."""
         self._task.cancel()
+        asyncio.get_running_loop().remove_reader(self._sock)
         self._sock.close()
         with contextlib.suppress(OSError):
             self.path.unlink()
 
+    async def _somebody_knocks(self) -> None:
+        """Wait until there is a connection to accept.
+
+        `loop.sock_accept` would fail in the event loop's own code when `close` comes just then.
+        """
+        self._knock.clear()
+        asyncio.get_running_loop().add_reader(self._sock, self._knocked)
+        await self._knock.wait()
+
+    def _knocked(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._sock)
+        self._knock.set()
+
     async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
+            await self._somebody_knocks()
             try:
-                sock, _ = await loop.sock_accept(self._sock)
+                sock, _ = self._sock.accept()
+                sock.setblocking(False)
+            except BlockingIOError:
+                continue
             except OSError as error:
                 if self._log_limit():
                     log.warning("%s: cannot accept a connection: %s", self.path, error)
