@@ -32,6 +32,7 @@ SWITCH = Switch(
 )
 HEALTHY = Facts(
     root=True,
+    lengths_fixed=True,
     huge_total=1536,
     huge_free=1000,
     huge_mount="/dev/hugepages",
@@ -68,6 +69,7 @@ def test_a_healthy_machine_passes_without_advice() -> None:
     ("name", "level", "changes"),
     [
         ("permissions", Level.FAIL, {"root": False}),
+        ("regions", Level.WARN, {"lengths_fixed": False}),
         ("huge pages", Level.FAIL, {"huge_total": 0, "huge_free": 0}),
         ("huge pages", Level.WARN, {"huge_total": 100}),
         ("huge pages", Level.WARN, {"huge_free": 0}),

@@ -48,6 +48,7 @@ def judge(facts: Facts) -> list[Check]:
     """Judge what was found out about a machine."""
     return [
         *_permissions(facts),
+        *_regions(facts),
         *_huge_pages(facts),
         *_versions(facts),
         *_driver(facts),
@@ -63,6 +64,17 @@ def _permissions(facts: Facts) -> Iterator[Check]:
     else:
         yield _fail(
             "permissions", "not root", "run as root: huge pages and the switch's sockets need it"
+        )
+
+
+def _regions(facts: Facts) -> Iterator[Check]:
+    if facts.lengths_fixed:
+        yield _ok("regions", "VNFs cannot cut them short (Landlock)")
+    else:
+        yield _warn(
+            "regions",
+            "a hostile VNF may cut them short: no Landlock of ABI 3",
+            "Linux 6.2 or later with 'landlock' in /sys/kernel/security/lsm; or see docs/security.md",
         )
 
 

@@ -20,6 +20,7 @@ from ovs_highway.agent.policy import Mode, Terms
 from ovs_highway.cli.model import ask_agent
 from ovs_highway.errors import SetupError
 from ovs_highway.lab.sandbox import find_vswitchd
+from ovs_highway.region import fixed_length_available
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,11 +67,13 @@ class Facts:
     """Everything that the checks judge.
 
     Attributes:
+        lengths_fixed: the kernel can keep who has a region from cutting it short.
         huge_total, huge_free: of 2 MiB.
         terms: on which terms highwayd lets its ports have links.
     """
 
     root: bool
+    lengths_fixed: bool
     huge_total: int
     huge_free: int
     huge_mount: str | None
@@ -100,6 +103,7 @@ def gather() -> Facts:
     installed = [folder / paths.PLUGIN_NAME for folder in paths.dpdk_plugin_dirs()]
     return Facts(
         root=os.geteuid() == 0,
+        lengths_fixed=fixed_length_available(),
         huge_total=_number(HUGE_DIR / "nr_hugepages"),
         huge_free=_number(HUGE_DIR / "free_hugepages"),
         huge_mount=huge_mount(_text(Path("/proc/mounts"))),
