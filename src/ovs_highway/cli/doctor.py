@@ -74,7 +74,8 @@ def _regions(facts: Facts) -> Iterator[Check]:
         yield _warn(
             "regions",
             "a hostile VNF may cut them short: no Landlock of ABI 3",
-            "Linux 6.2 or later with 'landlock' in /sys/kernel/security/lsm; or see docs/security.md",
+            "Linux 6.2 or later, with 'landlock' in /sys/kernel/security/lsm;"
+            " docs/security.md says what else helps",
         )
 
 

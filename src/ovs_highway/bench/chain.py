@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`highway bench chain`: chains of 2 to 8 VNFs, memory only, both directions at once.
+
+The first and the last VNF make packets and take what arrives; those between forward. All VNFs share
+one core, each yields it when it has nothing to do; the switch has another. Beside the measured
+ratio of the ways stands what the cycles of their parts would allow, and a model of the case in
+which every VNF has a core of its own.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from ovs_highway.bench import chain_costs, chain_model, machine, sample, testbed
+from ovs_highway.bench.chain_model import Costs
+from ovs_highway.bench.schedule import interleave
+from ovs_highway.bench.stats import ratio
+from ovs_highway.bench.wiring import BURST, RING, WAYS, Vnf, Wiring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ovs_highway.bench.machine import Machine, Placement
+    from ovs_highway.bench.sample import Sample, Sampler
+
+LENGTHS: Final = tuple(range(2, 9))
+SIZE: Final = 64
+SWITCH_CORES: Final = (1, 2, 3, 4)
+CHECKED: Final = (2, 3)
+"""Lengths at which the model has to predict what was measured."""
+TRADITIONAL: Final = tuple(name for name, way in WAYS.items() if not way.offload)
+DIRECT: Final = "highway"
+
+
+def wire(length: int, core: int) -> tuple[list[Vnf], list[tuple[str, str]]]:
+    """Return the VNFs of a chain, first to last, and its hops.
+
+    Raises:
+        ValueError: a chain has two ends at least.
+    """
+    if length < 2:
+        raise ValueError(f"a chain of {length} has no two ends")
+    vnfs = [Vnf(name="vnf1", ports=("v1r",), core=core, forward="flowgen")]
+    vnfs += [Vnf(name=f"vnf{n}", ports=(f"v{n}l", f"v{n}r"), core=core) for n in range(2, length)]
+    vnfs.append(Vnf(name=f"vnf{length}", ports=(f"v{length}l",), core=core, forward="flowgen"))
+    return vnfs, [(f"v{n}r", f"v{n + 1}l") for n in range(1, length)]
+
+
+def measure(placement: Placement, *, way: str, length: int, sampler: Sampler) -> Sample:
+    """Measure the packets that arrive at both ends of a chain.
+
+    Raises:
+        SandboxError: something does not do what it should.
+    """
+    vnfs, hops = wire(length, placement.first)
+    with (
+        Wiring(placement, way=way, sampler=sampler) as bed,
+        bed.running(vnfs, hops, size=SIZE) as chain,
+    ):
+        chain.begin()
+        ends = [(vnfs[0].name, 0), (vnfs[-1].name, 0)]
+        return chain.sample(ends, cores=(placement.first, placement.switch))
+
+
+def predictions(costs: Mapping[str, Costs], lengths: Sequence[int]) -> dict[str, dict[int, float]]:
+    """Return what each way's costs allow on the cores of this machine, in Mpps by length."""
+    return {
+        way: {n: chain_model.shared(each, n) / 1e6 for n in lengths} for way, each in costs.items()
+    }
+
+
+def modelled(
+    costs: Mapping[str, Costs],
+    measured: Mapping[str, Mapping[int, float]],
+    lengths: Sequence[int],
+) -> dict[str, dict[str, Any]]:
+    """Return the model of one core per VNF for those ways in which the model is near the truth.
+
+    Args:
+        measured: Mpps by way and length.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    predicted = predictions(costs, lengths)
+    for way, each in costs.items():
+        checks = [n for n in CHECKED if n in measured[way]]
+        errors = {str(n): predicted[way][n] / measured[way][n] - 1 for n in checks}
+        holds = bool(checks) and all(
+            chain_model.close(predicted[way][n], measured[way][n]) for n in checks
+        )
+        found[way] = {"holds": holds, "errors": errors}
+        if holds:
+            found[way]["mpps"] = {
+                str(cores): {
+                    str(n): chain_model.pinned(each, n, switch_cores=cores) / 1e6 for n in lengths
+                }
+                for cores in SWITCH_CORES
+            }
+    return found
+
+
+def report(
+    *,
+    samples: Mapping[str, Mapping[int, Sequence[Sample]]],
+    costs: Mapping[str, Sequence[Costs]],
+    facts: Machine,
+    placement: Placement,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return the results as the JSON file has them; rates are in million packets per second."""
+    lengths = sorted(samples[DIRECT])
+    middle = {
+        way: {n: statistics.median(each.mpps for each in kept) for n, kept in by_length.items()}
+        for way, by_length in samples.items()
+    }
+    typical = {way: median_costs(each) for way, each in costs.items()}
+    predicted = predictions(typical, lengths)
+    result: dict[str, Any] = {}
+    for n in lengths:
+        result[f"ratio_{n}"] = _gain(middle, n)
+        result[f"bound_{n}"] = _gain(predicted, n)
+        for way in TRADITIONAL:
+            if way in middle:
+                result[f"ratio_{way}_{n}"] = ratio(middle[DIRECT][n], middle[way][n])
+    return result | {
+        "benchmark": "chain",
+        "vnf": "process",
+        "label": "measured",
+        "rounds": min(len(kept) for by_n in samples.values() for kept in by_n.values()),
+        "seconds": seconds,
+        "size": SIZE,
+        "burst": BURST,
+        "ring": RING,
+        "ways": {
+            way: {
+                "what": WAYS[way].what,
+                "lengths": {
+                    str(n): sample.describe(kept, [sample.held_up(each) for each in kept])
+                    for n, kept in by_length.items()
+                },
+                "costs": [asdict(each) for each in costs[way]],
+                "predicted": {str(n): value for n, value in predicted[way].items()},
+            }
+            for way, by_length in samples.items()
+        },
+        "model": modelled(typical, middle, lengths),
+        "notes": notes(placement),
+        "cores": asdict(placement),
+        "topology": machine.topology(facts.cores, placement.first, placement.switch),
+        "machine": facts.json(),
+    }
+
+
+def median_costs(costs: Sequence[Costs]) -> Costs:
+    """Return the medians of costs that were measured several times."""
+    return Costs(
+        **{
+            name: statistics.median(getattr(each, name) for each in costs)
+            for name in ("end", "middle", "switch", "hz")
+        }
+    )
+
+
+def _gain(mpps: Mapping[str, Mapping[int, float]], length: int) -> float | None:
+    """Return the direct way's rate by that of the best traditional one."""
+    others = [mpps[way][length] for way in TRADITIONAL if way in mpps]
+    return ratio(mpps[DIRECT][length], max(others)) if others else None
+
+
+def notes(placement: Placement) -> list[str]:
+    """Return what a reader of the figures has to know of how they were taken."""
+    return [
+        "rates are of both directions together: what the two ends receive",
+        f"{SIZE}-byte frames without the frame check sequence; the ends run testpmd's flowgen, the"
+        " others its io mode, one forwarding thread each",
+        f"all VNFs on core {placement.first}, the switch's polling thread alone on core"
+        f" {placement.switch}, polling all the time; idle=yield at our ports, which net_virtio_user"
+        " has nothing like: there a VNF keeps the core for its slice also when it has no packets",
+        "ratio_<n> is to the faster of the traditional ways at that length, bound_<n> what the"
+        " cycles of the parts, measured across two cores, would allow for the same ratio",
+        f"a model is given for a way whose model is within {chain_model.CLOSE:.0%} of what was"
+        f" measured at {' and '.join(map(str, CHECKED))} VNFs",
+        f"all polling threads run at niceness {sample.NICENESS}",
+    ]
+
+
+def run(
+    *,
+    lengths: Sequence[int],
+    rounds: int,
+    seconds: float,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """Measure; return what is written as JSON. The ways take turns at each length.
+
+    Raises:
+        SetupError: the machine lacks something.
+        SandboxError: something does not do what it should.
+    """
+    facts, placement = testbed.begin()
+    sampler = sample.Sampler(seconds=seconds)
+    samples: dict[str, dict[int, list[Sample]]] = {way: {n: [] for n in lengths} for way in WAYS}
+    costs: dict[str, list[Costs]] = {way: [] for way in WAYS}
+    turns = {f"{way} {n}": (way, n) for n in [0, *lengths] for way in WAYS}
+    for turn in interleave(list(turns), rounds):
+        way, length = turns[turn.name]
+        if length == 0:
+            taken = chain_costs.measure(placement, way=way, sampler=sampler)
+            costs[way].append(taken)
+            tell(
+                f"round {turn.round}: {way}: cycles: end {taken.end:.0f},"
+                f" middle {taken.middle:.0f}, switch {taken.switch:.0f}"
+            )
+            continue
+        one = measure(placement, way=way, length=length, sampler=sampler)
+        samples[way][length].append(one)
+        tell(f"round {turn.round}: {way}, {length} VNFs: {one.mpps:.3f} Mpps")
+    return report(samples=samples, costs=costs, facts=facts, placement=placement, seconds=seconds)
