@@ -10,7 +10,7 @@ PYTEST = $(VENV)/python -m pytest $(PYTEST_ARGS)
 
 FUZZ_SECONDS = 60
 
-BENCHES = $(addprefix bench-,quick peers switchover soak vm detector setup cycles rules links queues)
+BENCHES = $(addprefix bench-,quick peers switchover soak vm detector setup cycles rules links queues chain nic latency)
 
 .PHONY: setup venv build guest-image fuzzers fuzz demo demo-vm test test-unit test-long lint types check install uninstall clean $(BENCHES)
 

@@ -156,6 +156,15 @@ def gauge() -> Path:
     return _test_program("gauge")
 
 
+def latency() -> Path:
+    """Return the test program `latency` (tests/apps/latency): `HIGHWAY_LATENCY`, else the build's.
+
+    Raises:
+        SetupError: there is none.
+    """
+    return _test_program("latency")
+
+
 def _test_program(name: str) -> Path:
     named, root = os.environ.get(f"HIGHWAY_{name.upper()}"), checkout()
     if named:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ovs_highway.bench import chain_costs, chain_model, machine, sample, testbed
 from ovs_highway.bench.chain_model import Costs
-from ovs_highway.bench.schedule import interleave
-from ovs_highway.bench.stats import ratio
+from ovs_highway.bench.lengths import DIRECT, describe, gain, medians, ratios, take
 from ovs_highway.bench.wiring import BURST, RING, WAYS, Vnf, Wiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ovs_highway.bench.lengths import Samples
     from ovs_highway.bench.machine import Machine, Placement
     from ovs_highway.bench.sample import Sample, Sampler
 
@@ -30,8 +30,6 @@ SIZE: Final = 64
 SWITCH_CORES: Final = (1, 2, 3, 4)
 CHECKED: Final = (2, 3)
 """Lengths at which the model has to predict what was measured."""
-TRADITIONAL: Final = tuple(name for name, way in WAYS.items() if not way.offload)
-DIRECT: Final = "highway"
 
 
 def wire(length: int, core: int) -> tuple[list[Vnf], list[tuple[str, str]]]:
@@ -102,7 +100,7 @@ def modelled(
 
 def report(
     *,
-    samples: Mapping[str, Mapping[int, Sequence[Sample]]],
+    samples: Samples,
     costs: Mapping[str, Sequence[Costs]],
     facts: Machine,
     placement: Placement,
@@ -110,40 +108,24 @@ def report(
 ) -> dict[str, Any]:
     """Return the results as the JSON file has them; rates are in million packets per second."""
     lengths = sorted(samples[DIRECT])
-    middle = {
-        way: {n: statistics.median(each.mpps for each in kept) for n, kept in by_length.items()}
-        for way, by_length in samples.items()
-    }
+    middle = medians(samples)
     typical = {way: median_costs(each) for way, each in costs.items()}
     predicted = predictions(typical, lengths)
-    result: dict[str, Any] = {}
-    for n in lengths:
-        result[f"ratio_{n}"] = _gain(middle, n)
-        result[f"bound_{n}"] = _gain(predicted, n)
-        for way in TRADITIONAL:
-            if way in middle:
-                result[f"ratio_{way}_{n}"] = ratio(middle[DIRECT][n], middle[way][n])
-    return result | {
+    ways = describe(samples)
+    for way, described in ways.items():
+        described["costs"] = [asdict(each) for each in costs[way]]
+        described["predicted"] = {str(n): value for n, value in predicted[way].items()}
+    return {
+        **ratios(middle),
+        **{f"bound_{n}": gain(predicted, n) for n in lengths},
         "benchmark": "chain",
         "vnf": "process",
-        "label": "measured",
-        "rounds": min(len(kept) for by_n in samples.values() for kept in by_n.values()),
+        "rounds": len(costs[DIRECT]),
         "seconds": seconds,
         "size": SIZE,
         "burst": BURST,
         "ring": RING,
-        "ways": {
-            way: {
-                "what": WAYS[way].what,
-                "lengths": {
-                    str(n): sample.describe(kept, [sample.held_up(each) for each in kept])
-                    for n, kept in by_length.items()
-                },
-                "costs": [asdict(each) for each in costs[way]],
-                "predicted": {str(n): value for n, value in predicted[way].items()},
-            }
-            for way, by_length in samples.items()
-        },
+        "ways": ways,
         "model": modelled(typical, middle, lengths),
         "notes": notes(placement),
         "cores": asdict(placement),
@@ -160,12 +142,6 @@ def median_costs(costs: Sequence[Costs]) -> Costs:
             for name in ("end", "middle", "switch", "hz")
         }
     )
-
-
-def _gain(mpps: Mapping[str, Mapping[int, float]], length: int) -> float | None:
-    """Return the direct way's rate by that of the best traditional one."""
-    others = [mpps[way][length] for way in TRADITIONAL if way in mpps]
-    return ratio(mpps[DIRECT][length], max(others)) if others else None
 
 
 def notes(placement: Placement) -> list[str]:
@@ -200,20 +176,13 @@ def run(
     """
     facts, placement = testbed.begin()
     sampler = sample.Sampler(seconds=seconds)
-    samples: dict[str, dict[int, list[Sample]]] = {way: {n: [] for n in lengths} for way in WAYS}
     costs: dict[str, list[Costs]] = {way: [] for way in WAYS}
-    turns = {f"{way} {n}": (way, n) for n in [0, *lengths] for way in WAYS}
-    for turn in interleave(list(turns), rounds):
-        way, length = turns[turn.name]
-        if length == 0:
-            taken = chain_costs.measure(placement, way=way, sampler=sampler)
-            costs[way].append(taken)
-            tell(
-                f"round {turn.round}: {way}: cycles: end {taken.end:.0f},"
-                f" middle {taken.middle:.0f}, switch {taken.switch:.0f}"
-            )
-            continue
-        one = measure(placement, way=way, length=length, sampler=sampler)
-        samples[way][length].append(one)
-        tell(f"round {turn.round}: {way}, {length} VNFs: {one.mpps:.3f} Mpps")
+
+    def measure_one(way: str, length: int) -> Sample:
+        if length == lengths[0]:
+            costs[way].append(chain_costs.measure(placement, way=way, sampler=sampler))
+            tell(f"{way}: cycles per packet: {costs[way][-1]}")
+        return measure(placement, way=way, length=length, sampler=sampler)
+
+    samples = take(lengths, rounds, measure_one, tell)
     return report(samples=samples, costs=costs, facts=facts, placement=placement, seconds=seconds)

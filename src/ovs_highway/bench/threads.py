@@ -41,6 +41,17 @@ def waited(pids: Iterable[int], proc: Path = Path("/proc")) -> dict[int, float]:
     return found
 
 
+def switches(pids: Iterable[int], proc: Path = Path("/proc")) -> dict[int, int]:
+    """Return how often each polling thread has given up its core, of its own will or not, by id."""
+    found = {}
+    for pid in pids:
+        for thread in polling_threads(pid, proc):
+            with contextlib.suppress(OSError):
+                text = (proc / str(pid) / "task" / str(thread) / "status").read_text()
+                found[thread] = sum(map(int, re.findall(r"ctxt_switches:\s*(\d+)", text)))
+    return found
+
+
 def disturbance(before: dict[int, float], after: dict[int, float], seconds: float) -> float:
     """Return the largest share of an interval for which a thread waited: 0 to 1."""
     shares = [(after[thread] - before[thread]) / seconds for thread in before if thread in after]

@@ -18,10 +18,11 @@ from ovs_highway.bench.sample import NICENESS
 from ovs_highway.bench.testbed import BRIDGE, SLEEP_US, Testbed
 from ovs_highway.errors import SandboxError
 from ovs_highway.lab import TestPmd
+from ovs_highway.lab.latency import Latency
 from ovs_highway.lab.process import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from ovs_highway.bench.machine import Placement
     from ovs_highway.bench.sample import Sample, Sampler
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 RING: Final = 1024
 BURST: Final = 32
 PATIENCE: Final = 20.0
+LATENCY: Final = "latency"
+_EAL_ARGS: Final = ("--single-file-segments",)  # vhost-user wants few memory segments
 _GAIN: Final = 0.99
-_SETTLE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,10 @@ WAYS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vnf:
-    """A VNF to be started: testpmd in a forwarding mode, with one thread on `core`."""
+    """A VNF to be started: testpmd in a forwarding mode, with one thread on `core`.
+
+    In the mode `latency` it is not testpmd but the program of that name.
+    """
 
     name: str
     ports: tuple[str, ...]
@@ -77,14 +82,21 @@ class Foreign:
 class Wiring(Testbed):
     """A switch for one way: `with Wiring(cores, way="normal", sampler=…) as bed:`.
 
-    Its thread polls all the time, unless it is to sleep where it has nothing to do.
+    Its thread polls all the time, unless it is to sleep where it has nothing to do. `devargs` are
+    those of VNFs at our ports.
 
     Raises:
         SandboxError: on entering: the switch does not start.
     """
 
     def __init__(
-        self, placement: Placement, *, way: str, sampler: Sampler, sleeping: bool = False
+        self,
+        placement: Placement,
+        *,
+        way: str,
+        sampler: Sampler,
+        sleeping: bool = False,
+        devargs: str = "idle=yield",
     ) -> None:
         self.way = WAYS[way]
         super().__init__(
@@ -93,6 +105,7 @@ class Wiring(Testbed):
             **{"pmd-maxsleep": str(SLEEP_US if sleeping else 0)},
         )
         self._sampler = sampler
+        self._devargs = f",{devargs}" if devargs else ""
 
     @contextlib.contextmanager
     def running(
@@ -120,7 +133,12 @@ class Wiring(Testbed):
             for other in foreign:
                 number = numbers[other.name]
                 self.sandbox.add_dpdk_port(BRIDGE, other.name, "dpdk", number, *other.columns)
-            programs = [stack.enter_context(self._program(vnf, size)) for vnf in vnfs]
+            programs: list[TestPmd | Latency] = []
+            for vnf in vnfs:
+                if vnf.forward == LATENCY:
+                    programs.append(stack.enter_context(self._latency(vnf)))
+                else:
+                    programs.append(stack.enter_context(self._testpmd(vnf, size)))
             self._await_links(vnfs, programs)
             self.sandbox.ofctl("del-flows", BRIDGE)
             for one, two in hops:
@@ -149,21 +167,33 @@ class Wiring(Testbed):
         if self.way.vhost:
             rest = f"server=1,queues=1,queue_size={RING}"
             return f"net_virtio_user{number},path={self._socket(port)},{rest}"
-        return f"net_highway{number},port={port},idle=yield"
+        return f"net_highway{number},port={port}{self._devargs}"
 
-    def _program(self, vnf: Vnf, size: int) -> TestPmd:
+    def _vdevs(self, vnf: Vnf) -> list[str]:
+        return [self._vdev(number, port) for number, port in enumerate(vnf.ports)]
+
+    def _latency(self, vnf: Vnf) -> Latency:
+        return Latency(
+            vnf.name,
+            vdevs=self._vdevs(vnf),
+            core=vnf.core,
+            eal_args=_EAL_ARGS,
+            env=self.sandbox.env,
+        )
+
+    def _testpmd(self, vnf: Vnf, size: int) -> TestPmd:
         return TestPmd(
             vnf.name,
-            vdevs=[self._vdev(number, port) for number, port in enumerate(vnf.ports)],
+            vdevs=self._vdevs(vnf),
             cores=[vnf.core],
             main_core=vnf.core,
             forward=vnf.forward,
-            eal_args=["--single-file-segments"],
+            eal_args=_EAL_ARGS,
             app_args=[f"--burst={BURST}", f"--txpkts={size}"],
             env=self.sandbox.env,
         )
 
-    def _await_links(self, vnfs: Sequence[Vnf], programs: Sequence[TestPmd]) -> None:
+    def _await_links(self, vnfs: Sequence[Vnf], programs: Sequence[TestPmd | Latency]) -> None:
         for vnf, program in zip(vnfs, programs, strict=True):
             for port in range(len(vnf.ports)):
                 program.wait_link_up(port, timeout=PATIENCE)
@@ -189,22 +219,33 @@ class Running:
     """VNFs that are wired up."""
 
     def __init__(
-        self, bed: Wiring, vnfs: Sequence[Vnf], programs: Sequence[TestPmd], sampler: Sampler
+        self,
+        bed: Wiring,
+        vnfs: Sequence[Vnf],
+        programs: Sequence[TestPmd | Latency],
+        sampler: Sampler,
     ) -> None:
         self._bed, self._vnfs, self._sampler = bed, vnfs, sampler
-        self.programs: Mapping[str, TestPmd] = {
-            vnf.name: program for vnf, program in zip(vnfs, programs, strict=True)
-        }
+        self._all = {vnf.name: program for vnf, program in zip(vnfs, programs, strict=True)}
+        self.programs = {n: each for n, each in self._all.items() if isinstance(each, TestPmd)}
 
-    def __getitem__(self, name: str) -> TestPmd:
-        return self.programs[name]
+    @property
+    def probe(self) -> Latency:
+        """The one VNF that measures latency."""
+        (found,) = [each for each in self._all.values() if isinstance(each, Latency)]
+        return found
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of all VNFs, first to last."""
+        return [each.pid for each in self._all.values()]
 
     def begin(self, *, tx_first: Mapping[str, int] | None = None) -> None:
         """Let all VNFs forward, the last one first; some send bursts first, on every port."""
         daemon = self._bed.sandbox.daemon("ovs-vswitchd").pid
         for program in self.programs.values():
             program.command("set record-core-cycles on")
-        threads.prioritize([*(each.pid for each in self.programs.values()), daemon], NICENESS)
+        threads.prioritize([*self.pids, daemon], NICENESS)
         for name, program in reversed(list(self.programs.items())):
             program.start(tx_first=(tx_first or {}).get(name, 0))
 
@@ -220,31 +261,55 @@ class Running:
             stats = [program.stats(port) for program, port in read]
             return sum(one.rx_packets for one in stats), sum(one.rx_bytes for one in stats)
 
+        return self.sample_count(received, cores=cores)
+
+    def sample_count(
+        self,
+        count: Callable[[], tuple[int, int]],
+        *,
+        cores: tuple[int, int],
+        normal: Collection[tuple[str, int]] = (),
+    ) -> Sample:
+        """Measure a rate; `count` reads how many packets and bytes there have been so far.
+
+        Args:
+            normal: VNFs and ports that have no other channel than the normal one.
+
+        Raises:
+            SandboxError: over the highway, another VNF receives on its normal channel.
+        """
         daemon = self._bed.sandbox.daemon("ovs-vswitchd").pid
-        before = self._normal()
-        taken = self._sampler.take(received, pids=[daemon], cores=cores)
-        strayed = self._normal() - before
-        if self._bed.way.offload and strayed > (1 - _GAIN) * taken.packets:
+        before = self.strayed(normal)
+        taken = self._sampler.take(count, pids=[daemon], cores=cores)
+        strayed = self.strayed(normal) - before
+        if strayed > (1 - _GAIN) * taken.packets:
             raise SandboxError(
                 f"{strayed} packets took the normal channel, {taken.packets} arrived;"
-                f" {self._links()}"
+                f" {self.links()}"
             )
         return replace(
             taken,
-            command_lines=tuple(" ".join(each.command_line) for each in self.programs.values()),
+            command_lines=self.command_lines,
         )
 
-    def _normal(self) -> int:
-        """Return what all VNFs have received on their normal channels."""
+    @property
+    def command_lines(self) -> tuple[str, ...]:
+        """How each VNF was started, first to last."""
+        return tuple(" ".join(each.command_line) for each in self._all.values())
+
+    def strayed(self, normal: Collection[tuple[str, int]] = ()) -> int:
+        """Return what VNFs have received on normal channels though they should not."""
         if not self._bed.way.offload:
             return 0
         return sum(
-            program.xstats(port).get("rx_normal_packets", 0)
-            for vnf, program in zip(self._vnfs, self.programs.values(), strict=True)
+            self._all[vnf.name].xstats(port).get("rx_normal_packets", 0)
+            for vnf in self._vnfs
             for port in range(len(vnf.ports))
+            if (vnf.name, port) not in normal
         )
 
-    def _links(self) -> str:
+    def links(self) -> str:
+        """Return what `highway links` says, in one line."""
         lines = highway(self._bed.sandbox, "links", "--interval", "0").splitlines()
         return " | ".join(" ".join(line.split()) for line in lines)
 

@@ -16,6 +16,7 @@ from ovs_highway.bench import soak as soaking
 from ovs_highway.bench import switchover as changes
 from ovs_highway.bench import vm as virtual
 from ovs_highway.bench.schedule import MIN_ROUNDS
+from ovs_highway.cli.bench_chain import chain, latency, nic
 from ovs_highway.cli.bench_files import check, json_file, keep, rounds_option, seconds_option
 from ovs_highway.cli.bench_path import cycles, links, queues, rules
 from ovs_highway.cli.bench_peers import peers
@@ -252,7 +253,7 @@ def _print(result: dict[str, Any]) -> None:
         click.echo(f"note: {note}")
 
 
-for command in (peers, cycles, rules, links, queues):
+for command in (chain, nic, latency, peers, cycles, rules, links, queues):
     bench.add_command(command)
 
 
