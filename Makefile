@@ -12,7 +12,7 @@ FUZZ_SECONDS = 60
 
 BENCHES = $(addprefix bench-,quick peers switchover soak vm detector setup cycles rules links queues chain nic latency)
 
-.PHONY: setup venv build guest-image fuzzers fuzz demo demo-vm test test-unit test-long lint types check install uninstall clean $(BENCHES)
+.PHONY: setup venv build guest-image fuzzers fuzz demo demo-vm test test-unit test-long lint types check bench install uninstall clean $(BENCHES)
 
 setup:
 	@$(SETUP) all
@@ -66,6 +66,10 @@ $(BENCHES): bench-%: setup
 
 bench-vm: guest-image
 bench-setup: BENCH_ARGS = --plot build/bench-setup
+
+# Some hours. BENCH_ARGS: --only NAME, --rounds N.
+bench: setup guest-image
+	file=$$($(VENV)/highway bench all $(BENCH_ARGS)) && $(VENV)/highway bench report "$$file"
 
 install:
 	@$(SETUP) install

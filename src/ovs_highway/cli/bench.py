@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ovs_highway.bench import detector as detecting
-from ovs_highway.bench import plot
 from ovs_highway.bench import quick as suite
 from ovs_highway.bench import setup as setting_up
 from ovs_highway.bench import soak as soaking
 from ovs_highway.bench import switchover as changes
 from ovs_highway.bench import vm as virtual
+from ovs_highway.bench.report import figures
 from ovs_highway.bench.schedule import MIN_ROUNDS
+from ovs_highway.cli.bench_all import everything, report
 from ovs_highway.cli.bench_chain import chain, latency, nic
 from ovs_highway.cli.bench_files import check, json_file, keep, rounds_option, seconds_option
 from ovs_highway.cli.bench_path import cycles, links, queues, rules
@@ -228,7 +229,7 @@ def setup(path: Path | None, base: Path | None, tries: int) -> None:
     print_table(["", *(name.replace("_", " ") for name in names)], rows)
     keep(path, result)
     if base is not None:
-        for file in plot.setup_times(result, base):
+        for file in figures.setup(result, base):
             click.echo(f"plot: {file}", err=True)
 
 
@@ -253,7 +254,7 @@ def _print(result: dict[str, Any]) -> None:
         click.echo(f"note: {note}")
 
 
-for command in (chain, nic, latency, peers, cycles, rules, links, queues):
+for command in (everything, report, chain, nic, latency, peers, cycles, rules, links, queues):
     bench.add_command(command)
 
 
