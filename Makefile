@@ -67,9 +67,9 @@ $(BENCHES): bench-%: setup
 bench-vm: guest-image
 bench-setup: BENCH_ARGS = --plot build/bench-setup
 
-# Some hours. BENCH_ARGS: --only NAME, --rounds N.
+# Some hours. HOST=big: on 11 cores or more. BENCH_ARGS: --only NAME, --rounds N, --nic PCI.
 bench: setup guest-image
-	file=$$($(VENV)/highway bench all $(BENCH_ARGS)) && $(VENV)/highway bench report "$$file"
+	file=$$($(VENV)/highway bench all $(HOST:%=--host %) $(BENCH_ARGS)) && $(VENV)/highway bench report "$$file"
 
 install:
 	@$(SETUP) install

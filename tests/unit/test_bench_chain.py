@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ovs_highway.bench import chain, chain_model, lengths, nic
+from ovs_highway.bench import chain, chain_model, chain_vm, lengths, nic
 from ovs_highway.bench.chain_model import Costs
 from ovs_highway.bench.sample import Sample
 
@@ -48,7 +48,7 @@ def test_there_is_no_chain_without_two_ends(length: int) -> None:
     for ask in (
         lambda: chain_model.shared(COSTS, length),
         lambda: chain_model.pinned(COSTS, length, switch_cores=1),
-        lambda: chain.wire(length, 0),
+        lambda: chain.wire(length, [0]),
     ):
         with pytest.raises(ValueError, match="chain"):
             ask()
@@ -56,20 +56,26 @@ def test_there_is_no_chain_without_two_ends(length: int) -> None:
 
 @pytest.mark.parametrize("length", range(2, 9))
 def test_a_chain_has_a_hop_between_neighbours_and_no_other(length: int) -> None:
-    vnfs, hops = chain.wire(length, 3)
+    vnfs, hops = chain.wire(length, [3])
     assert len(vnfs) == length
     assert [vnf.forward for vnf in vnfs] == ["flowgen", *["io"] * (length - 2), "flowgen"]
     assert len(hops) == length - 1
     ends = [port for hop in hops for port in hop]
     assert ends == [port for vnf in vnfs for port in vnf.ports]
     assert {vnf.core for vnf in vnfs} == {3}
+    apart, _ = chain.wire(length, range(8))
+    assert [vnf.core for vnf in apart] == list(range(length))
 
 
 @pytest.mark.parametrize("length", range(1, 9))
 def test_between_nics_all_ports_are_wired_once(length: int) -> None:
-    vnfs, hops = nic.wire(length, 0)
+    vnfs, hops = nic.wire(length, [0])
     ends = [port for hop in hops for port in hop]
-    assert ends == [nic.NICS[0], *(port for vnf in vnfs for port in vnf.ports), nic.NICS[1]]
+    assert ends == [
+        nic.STAND_INS[0],
+        *(port for vnf in vnfs for port in vnf.ports),
+        nic.STAND_INS[1],
+    ]
 
 
 def test_what_has_left_is_read_from_the_ports_asked_for() -> None:
@@ -78,7 +84,9 @@ def test_what_has_left_is_read_from_the_ports_asked_for() -> None:
 
 
 def test_a_policed_port_carries_its_line_rate() -> None:
-    (rate,) = [word for word in nic.nic("nic0").columns if word.startswith("ingress_policing_rate")]
+    (rate,) = [
+        word for word in nic.stand_in("nic0").columns if word.startswith("ingress_policing_rate")
+    ]
     frames = int(rate.split("=")[1]) * 1000 / 8 / (nic.SIZE - 14)
     assert nic.LINE_RATE * 0.999 < frames <= nic.LINE_RATE
 
@@ -91,12 +99,15 @@ def test_the_ratio_is_to_the_best_traditional_way() -> None:
 def test_a_model_that_misses_is_not_printed() -> None:
     near = {n: chain_model.shared(COSTS, n) / 1e6 * 1.1 for n in (2, 3)}
     far = {**near, 3: near[3] * 1.2}
-    found = chain.modelled({"a": COSTS, "b": COSTS}, {"a": near, "b": far}, [2, 3])
+    predicted = {n: chain_model.shared(COSTS, n) / 1e6 for n in (2, 3)}
+    found = chain.modelled(
+        {"a": COSTS, "b": COSTS}, {"a": near, "b": far}, {"a": predicted, "b": predicted}
+    )
     assert found["a"]["holds"]
     assert found["a"]["mpps"]["1"]["2"] == 30.0
     assert not found["b"]["holds"]
     assert "mpps" not in found["b"]
-    nothing = chain.modelled({"a": COSTS}, {"a": {5: 1.0}}, [5])
+    nothing = chain.modelled({"a": COSTS}, {"a": {5: 1.0}}, {"a": {5: 1.0}})
     assert not nothing["a"]["holds"]
 
 
@@ -110,3 +121,24 @@ def test_ways_coincide_where_their_ranges_meet(
     found = {"highway": {1: samples(*direct)}, "normal": {1: samples(*normal)}, "vhostuser": {}}
     assert nic.coincide(found) is expected
     assert nic.coincide({"highway": {}, "normal": {}, "vhostuser": {}}) is None
+
+
+def test_counts_are_exact_if_all_three_agree_on_every_hop() -> None:
+    dump = (
+        " cookie=0x1, duration=1.4s, table=0, n_packets=10, n_bytes=64, in_port=1 actions=2\n"
+        " cookie=0xb, duration=1.4s, table=0, n_packets=20, n_bytes=1, in_port=2 actions=1\n"
+    )
+    assert chain_vm.flow_packets(dump) == {1: 10, 11: 20}
+    hops = chain_vm.directions([("a", "b"), ("c", "d")])
+    assert [(hop.source, hop.target) for hop in hops] == [
+        ("a", "b"),
+        ("b", "a"),
+        ("c", "d"),
+        ("d", "c"),
+    ]
+    assert len({hop.cookie for hop in hops}) == 4
+    good = {"sent": 5, "received": 5, "flow": 5}
+    assert chain_vm.exact([good, good])
+    for key in good:
+        assert not chain_vm.exact([good, {**good, key: 4}])
+    assert not chain_vm.exact([{"sent": 0, "received": 0, "flow": 0}])

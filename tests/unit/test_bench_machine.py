@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ovs_highway.bench import machine, probe, threads
-from ovs_highway.bench.machine import Core, Placement, parse_list, place
+from ovs_highway.bench.machine import Core, Placement, parse_list, place, place_large
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,3 +181,20 @@ def test_the_round_trip_between_two_cores_takes_its_time() -> None:
 
 def test_a_core_that_does_not_exist_has_no_round_trip() -> None:
     assert probe.round_trip(0, 100_000) is None
+
+
+def test_a_large_machine_has_a_core_for_each_vnf_and_the_first_for_none() -> None:
+    cores = tuple(core(n, cache=tuple(range(12))) for n in range(12))
+    found = place_large(cores, vnfs=8, switches=2)
+    assert found is not None
+    assert found.vnfs == tuple(range(1, 9))
+    assert found.switches == (9, 10)
+    assert found.pmd_mask == "600"
+    assert found.chain == found.vnfs
+    assert place_large(cores[:10], vnfs=8, switches=2) is None
+    # Threads of one core count once.
+    pairs = tuple(core(n, (n // 2 * 2, n // 2 * 2 + 1)) for n in range(12))
+    assert place_large(pairs, vnfs=8, switches=2) is None
+    small = place((core(0), core(1)))
+    assert small is not None
+    assert (small.chain, small.pmd_mask) == ((0,), "2")

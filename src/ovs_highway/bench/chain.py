@@ -32,17 +32,24 @@ CHECKED: Final = (2, 3)
 """Lengths at which the model has to predict what was measured."""
 
 
-def wire(length: int, core: int) -> tuple[list[Vnf], list[tuple[str, str]]]:
-    """Return the VNFs of a chain, first to last, and its hops.
+def wire(length: int, cores: Sequence[int]) -> tuple[list[Vnf], list[tuple[str, str]]]:
+    """Return the VNFs of a chain, first to last, which take cores in turn, and its hops.
 
     Raises:
         ValueError: a chain has two ends at least.
     """
     if length < 2:
         raise ValueError(f"a chain of {length} has no two ends")
-    vnfs = [Vnf(name="vnf1", ports=("v1r",), core=core, forward="flowgen")]
-    vnfs += [Vnf(name=f"vnf{n}", ports=(f"v{n}l", f"v{n}r"), core=core) for n in range(2, length)]
-    vnfs.append(Vnf(name=f"vnf{length}", ports=(f"v{length}l",), core=core, forward="flowgen"))
+
+    def vnf(number: int) -> Vnf:
+        left, right = f"v{number}l", f"v{number}r"
+        core = cores[(number - 1) % len(cores)]
+        if 1 < number < length:
+            return Vnf(name=f"vnf{number}", ports=(left, right), core=core)
+        port = right if number == 1 else left
+        return Vnf(name=f"vnf{number}", ports=(port,), core=core, forward="flowgen")
+
+    vnfs = [vnf(number) for number in range(1, length + 1)]
     return vnfs, [(f"v{n}r", f"v{n + 1}l") for n in range(1, length)]
 
 
@@ -52,7 +59,7 @@ def measure(placement: Placement, *, way: str, length: int, sampler: Sampler) ->
     Raises:
         SandboxError: something does not do what it should.
     """
-    vnfs, hops = wire(length, placement.first)
+    vnfs, hops = wire(length, placement.chain)
     with (
         Wiring(placement, way=way, sampler=sampler) as bed,
         bed.running(vnfs, hops, size=SIZE) as chain,
@@ -62,36 +69,42 @@ def measure(placement: Placement, *, way: str, length: int, sampler: Sampler) ->
         return chain.sample(ends, cores=(placement.first, placement.switch))
 
 
-def predictions(costs: Mapping[str, Costs], lengths: Sequence[int]) -> dict[str, dict[int, float]]:
-    """Return what each way's costs allow on the cores of this machine, in Mpps by length."""
-    return {
-        way: {n: chain_model.shared(each, n) / 1e6 for n in lengths} for way, each in costs.items()
-    }
+def predictions(
+    costs: Mapping[str, Costs], lengths: Sequence[int], placement: Placement
+) -> dict[str, dict[int, float]]:
+    """Return what each way's costs allow on the cores that were used, in Mpps by length."""
+
+    def predict(each: Costs, length: int) -> float:
+        if placement.vnfs:
+            return chain_model.pinned(each, length, switch_cores=len(placement.switches))
+        return chain_model.shared(each, length)
+
+    return {way: {n: predict(each, n) / 1e6 for n in lengths} for way, each in costs.items()}
 
 
 def modelled(
     costs: Mapping[str, Costs],
     measured: Mapping[str, Mapping[int, float]],
-    lengths: Sequence[int],
+    predicted: Mapping[str, Mapping[int, float]],
 ) -> dict[str, dict[str, Any]]:
     """Return the model of one core per VNF for those ways in which the model is near the truth.
 
     Args:
-        measured: Mpps by way and length.
+        measured, predicted: Mpps by way and length.
     """
     found: dict[str, dict[str, Any]] = {}
-    predicted = predictions(costs, lengths)
     for way, each in costs.items():
         checks = [n for n in CHECKED if n in measured[way]]
         errors = {str(n): predicted[way][n] / measured[way][n] - 1 for n in checks}
         holds = bool(checks) and all(
             chain_model.close(predicted[way][n], measured[way][n]) for n in checks
         )
-        found[way] = {"holds": holds, "errors": errors}
+        found[way] = {"label": "modelled", "holds": holds, "errors": errors}
         if holds:
             found[way]["mpps"] = {
                 str(cores): {
-                    str(n): chain_model.pinned(each, n, switch_cores=cores) / 1e6 for n in lengths
+                    str(n): chain_model.pinned(each, n, switch_cores=cores) / 1e6
+                    for n in predicted[way]
                 }
                 for cores in SWITCH_CORES
             }
@@ -110,7 +123,7 @@ def report(
     lengths = sorted(samples[DIRECT])
     middle = medians(samples)
     typical = {way: median_costs(each) for way, each in costs.items()}
-    predicted = predictions(typical, lengths)
+    predicted = predictions(typical, lengths, placement)
     ways = describe(samples)
     for way, described in ways.items():
         described["costs"] = [asdict(each) for each in costs[way]]
@@ -126,7 +139,7 @@ def report(
         "burst": BURST,
         "ring": RING,
         "ways": ways,
-        "model": modelled(typical, middle, lengths),
+        "model": modelled(typical, middle, predicted),
         "notes": notes(placement),
         "cores": asdict(placement),
         "topology": machine.topology(facts.cores, placement.first, placement.switch),
@@ -150,9 +163,9 @@ def notes(placement: Placement) -> list[str]:
         "rates are of both directions together: what the two ends receive",
         f"{SIZE}-byte frames without the frame check sequence; the ends run testpmd's flowgen, the"
         " others its io mode, one forwarding thread each",
-        f"all VNFs on core {placement.first}, the switch's polling thread alone on core"
-        f" {placement.switch}, polling all the time; idle=yield at our ports, which net_virtio_user"
-        " has nothing like: there a VNF keeps the core for its slice also when it has no packets",
+        f"{placement.described}, polling all the time; idle=yield at our ports, which"
+        " net_virtio_user has nothing like: there a VNF keeps a shared core for its slice also when"
+        " it has no packets",
         "ratio_<n> is to the faster of the traditional ways at that length, bound_<n> what the"
         " cycles of the parts, measured across two cores, would allow for the same ratio",
         f"a model is given for a way whose model is within {chain_model.CLOSE:.0%} of what was"
@@ -167,14 +180,18 @@ def run(
     rounds: int,
     seconds: float,
     tell: Callable[[str], None],
+    large: bool = False,
 ) -> dict[str, Any]:
     """Measure; return what is written as JSON. The ways take turns at each length.
+
+    Args:
+        large: each VNF has a core of its own.
 
     Raises:
         SetupError: the machine lacks something.
         SandboxError: something does not do what it should.
     """
-    facts, placement = testbed.begin()
+    facts, placement = testbed.begin_large() if large else testbed.begin()
     sampler = sample.Sampler(seconds=seconds)
     costs: dict[str, list[Costs]] = {way: [] for way in WAYS}
 

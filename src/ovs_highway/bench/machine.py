@@ -37,11 +37,36 @@ class Core:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Which core does what: two for VNFs, one for the switch's polling thread."""
+    """Which core does what: two for VNFs, one for the switch's polling thread.
+
+    Attributes:
+        vnfs: of a large machine: a core for each VNF of a chain.
+        switches: of a large machine: all cores of the switch.
+    """
 
     first: int
     second: int
     switch: int
+    vnfs: tuple[int, ...] = ()
+    switches: tuple[int, ...] = ()
+
+    @property
+    def chain(self) -> tuple[int, ...]:
+        """The cores that the VNFs of a chain take in turn; one only if they share it."""
+        return self.vnfs or (self.first,)
+
+    @property
+    def pmd_mask(self) -> str:
+        """The switch's cores as `pmd-cpu-mask` has them."""
+        return f"{sum(1 << core for core in self.switches or (self.switch,)):x}"
+
+    @property
+    def described(self) -> str:
+        """Say who is where, for the notes of results."""
+        switches = ", ".join(map(str, self.switches or (self.switch,)))
+        if self.vnfs:
+            return f"each VNF on a core of its own, the switch's polling threads on {switches}"
+        return f"all VNFs on core {self.first}, the switch's polling thread alone on {switches}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +177,32 @@ def place(cores: tuple[Core, ...]) -> Placement | None:
     # The first core takes most interrupts: leave it out where there is a choice.
     near = near[1:] if len(near) > 3 else near
     return Placement(first=near[0], second=near[1], switch=near[2])
+
+
+def place_large(cores: tuple[Core, ...], *, vnfs: int, switches: int) -> Placement | None:
+    """Choose a core for each VNF of a chain and some for the switch; None if they do not suffice.
+
+    One is left for everything else. Cores that share their last cache come first.
+    """
+    whole = sorted(
+        {core.siblings: core for core in reversed(cores)}.values(), key=lambda core: core.number
+    )
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for core in whole:
+        groups.setdefault(core.cache_shared_with, []).append(core.number)
+    near = [number for group in sorted(groups.values(), key=len, reverse=True) for number in group]
+    if len(near) < vnfs + switches + 1:
+        return None
+    # The first core takes most interrupts.
+    rest = [number for number in near if number != whole[0].number]
+    chosen, beside = rest[:vnfs], rest[vnfs : vnfs + switches]
+    return Placement(
+        first=chosen[0],
+        second=chosen[1],
+        switch=beside[0],
+        vnfs=tuple(chosen),
+        switches=tuple(beside),
+    )
 
 
 def _huge_pages(root: Path) -> dict[str, dict[str, int]]:

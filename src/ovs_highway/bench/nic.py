@@ -30,10 +30,10 @@ SIZE: Final = 60
 LINE_RATE: Final = 14_880_952
 """Frames per second of 10GBASE at that size: 84 bytes each with preamble and gap."""
 _ETHERNET: Final = 14  # what OVS's policer does not count (netdev-dpdk.c)
-NICS: Final = ("nic0", "nic1")
+STAND_INS: Final = ("nic0", "nic1")
 
 
-def nic(name: str) -> Foreign:
+def stand_in(name: str) -> Foreign:
     """Return a port that stands in for one of 10 GbE."""
     kbps = LINE_RATE * (SIZE - _ETHERNET) * 8 // 1000
     return Foreign(
@@ -46,17 +46,21 @@ def nic(name: str) -> Foreign:
     )
 
 
-def wire(length: int, core: int) -> tuple[list[Vnf], list[tuple[str, str]]]:
-    """Return the VNFs between the two ports, first to last, and the hops.
+def wire(
+    length: int, cores: Sequence[int], nics: Sequence[str] = STAND_INS
+) -> tuple[list[Vnf], list[tuple[str, str]]]:
+    """Return the VNFs between two ports, first to last, which take cores in turn, and the hops.
 
     Raises:
         ValueError: there is no VNF.
     """
     if length < 1:
         raise ValueError("a chain between two ports has one VNF at least")
-    numbers = range(1, length + 1)
-    vnfs = [Vnf(name=f"vnf{n}", ports=(f"v{n}l", f"v{n}r"), core=core) for n in numbers]
-    ends = [NICS[0], *(port for vnf in vnfs for port in vnf.ports), NICS[1]]
+    vnfs = [
+        Vnf(name=f"vnf{n}", ports=(f"v{n}l", f"v{n}r"), core=cores[(n - 1) % len(cores)])
+        for n in range(1, length + 1)
+    ]
+    ends = [nics[0], *(port for vnf in vnfs for port in vnf.ports), nics[1]]
     return vnfs, list(zip(ends[::2], ends[1::2], strict=True))
 
 
@@ -70,17 +74,27 @@ def left(dump_ports: str, numbers: Sequence[int]) -> tuple[int, int]:
     return packets, octets
 
 
-def measure(placement: Placement, *, way: str, length: int, sampler: Sampler) -> Sample:
+def card(name: str, address: str) -> Foreign:
+    """Return the port of a network card, by its PCI address."""
+    return Foreign(name=name, columns=(f"options:dpdk-devargs={address}",))
+
+
+def measure(
+    placement: Placement, *, way: str, length: int, sampler: Sampler, cards: Sequence[str] = ()
+) -> Sample:
     """Measure the packets that leave through both ports.
+
+    Args:
+        cards: PCI addresses of two network cards; without them ports stand in.
 
     Raises:
         SandboxError: something does not do what it should.
     """
-    vnfs, hops = wire(length, placement.first)
+    vnfs, hops = wire(length, placement.chain)
     numbers = [2 * length + 1, 2 * length + 2]  # behind those of the VNFs
     with (
-        Wiring(placement, way=way, sampler=sampler) as bed,
-        bed.running(vnfs, hops, size=SIZE, foreign=[nic(name) for name in NICS]) as chain,
+        Wiring(placement, way=way, sampler=sampler, pci=cards) as bed,
+        bed.running(vnfs, hops, size=SIZE, foreign=ends(cards)) as chain,
     ):
         chain.begin()
         return chain.sample_count(
@@ -91,8 +105,21 @@ def measure(placement: Placement, *, way: str, length: int, sampler: Sampler) ->
         )
 
 
+def ends(cards: Sequence[str]) -> list[Foreign]:
+    """Return the ports at both ends: of two network cards, or what stands in for them."""
+    if cards:
+        return [card(*each) for each in zip(STAND_INS, cards, strict=True)]
+    return [stand_in(name) for name in STAND_INS]
+
+
 def report(
-    *, samples: Samples, facts: Machine, placement: Placement, seconds: float, rounds: int
+    *,
+    samples: Samples,
+    facts: Machine,
+    placement: Placement,
+    seconds: float,
+    rounds: int,
+    cards: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the results as the JSON file has them; rates are in million packets per second."""
     middle = medians(samples)
@@ -106,8 +133,9 @@ def report(
         "burst": BURST,
         "ring": RING,
         "line_rate_mpps": LINE_RATE / 1e6,
+        "cards": list(cards),
         "ways": describe(samples),
-        "notes": notes(placement),
+        "notes": notes(placement, cards),
         "cores": asdict(placement),
         "topology": machine.topology(facts.cores, placement.first, placement.switch),
         "machine": facts.json(),
@@ -129,17 +157,21 @@ def coincide(samples: Samples) -> bool | None:
     return max(min(one) for one in found) <= min(max(one) for one in found)
 
 
-def notes(placement: Placement) -> list[str]:
+def notes(placement: Placement, cards: Sequence[str] = ()) -> list[str]:
     """Return what a reader of the figures has to know of how they were taken."""
-    return [
-        "no network card took part: ports of net_null stand in for 10 GbE, policed by OVS to"
+    source = (
+        "frames come from outside, through two network cards"
+        if cards
+        else "no network card took part: ports of net_null stand in for 10 GbE, policed by OVS to"
         f" {LINE_RATE / 1e6:.2f} million frames per second each; what a card's driver would cost"
-        " the switch is not in the figures",
+        " the switch is not in the figures"
+    )
+    return [
+        source,
         "rates are of both directions together: what leaves through the two ports",
         f"{SIZE}-byte frames without the frame check sequence; testpmd's io mode, one forwarding"
         " thread per VNF",
-        f"all VNFs on core {placement.first}, the switch's polling thread alone on core"
-        f" {placement.switch}; idle=yield at our ports",
+        f"{placement.described}; idle=yield at our ports",
         f"all polling threads run at niceness {sample.NICENESS}",
     ]
 
@@ -150,18 +182,31 @@ def run(
     rounds: int,
     seconds: float,
     tell: Callable[[str], None],
+    large: bool = False,
+    cards: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure; return what is written as JSON. The ways take turns at each length.
+
+    Args:
+        large: each VNF has a core of its own.
+        cards: PCI addresses of two network cards, which somebody else sends to.
 
     Raises:
         SetupError: the machine lacks something.
         SandboxError: something does not do what it should.
     """
-    facts, placement = testbed.begin()
+    facts, placement = testbed.begin_large() if large else testbed.begin()
     sampler = sample.Sampler(seconds=seconds)
 
     def measure_one(way: str, length: int) -> Sample:
-        return measure(placement, way=way, length=length, sampler=sampler)
+        return measure(placement, way=way, length=length, sampler=sampler, cards=cards)
 
     samples = take(lengths, rounds, measure_one, tell)
-    return report(samples=samples, facts=facts, placement=placement, seconds=seconds, rounds=rounds)
+    return report(
+        samples=samples,
+        facts=facts,
+        placement=placement,
+        seconds=seconds,
+        rounds=rounds,
+        cards=cards,
+    )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ovs_highway.bench import (
     chain,
+    chain_vm,
     cycles,
     detector,
     latency,
@@ -35,14 +36,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-Tell = "Callable[[str], None]"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the user chooses for all of them.
+
+    Attributes:
+        rounds: how often each alternative has its turn.
+        large: each VNF has a core of its own.
+        cards: PCI addresses of two network cards, or none.
+    """
+
+    rounds: int
+    large: bool = False
+    cards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
     """One of them: how it is run for the report, and how alone."""
 
-    run: Callable[[int, Callable[[str], None]], dict[str, Any]]
+    run: Callable[[Settings, Callable[[str], None]], dict[str, Any]]
     command: str
 
 
@@ -53,20 +67,33 @@ def _told(tell: Callable[[str], None]) -> Callable[..., None]:
 
 SUITE: Final[Mapping[str, Benchmark]] = {
     "chain": Benchmark(
-        run=lambda rounds, tell: chain.run(
-            lengths=chain.LENGTHS, rounds=rounds, seconds=2.0, tell=tell
+        run=lambda given, tell: chain.run(
+            lengths=chain.LENGTHS,
+            rounds=given.rounds,
+            seconds=2.0,
+            tell=tell,
+            large=given.large,
         ),
         command="make bench-chain",
     ),
+    "chain_vm": Benchmark(
+        run=lambda _, tell: chain_vm.run(length=chain_vm.LENGTH, seconds=5.0, tell=tell),
+        command="highway bench chain --vnf vm",
+    ),
     "nic": Benchmark(
-        run=lambda rounds, tell: nic.run(
-            lengths=nic.LENGTHS, rounds=rounds, seconds=2.0, tell=tell
+        run=lambda given, tell: nic.run(
+            lengths=nic.LENGTHS,
+            rounds=given.rounds,
+            seconds=2.0,
+            tell=tell,
+            large=given.large,
+            cards=given.cards,
         ),
         command="make bench-nic",
     ),
     "latency": Benchmark(
-        run=lambda rounds, tell: latency.run(
-            lengths=latency.LENGTHS, rounds=rounds, seconds=2.0, tell=tell
+        run=lambda given, tell: latency.run(
+            lengths=latency.LENGTHS, rounds=given.rounds, seconds=2.0, tell=tell
         ),
         command="make bench-latency",
     ),
@@ -81,29 +108,29 @@ SUITE: Final[Mapping[str, Benchmark]] = {
         command="make bench-switchover",
     ),
     "peers": Benchmark(
-        run=lambda rounds, tell: peers.run(
+        run=lambda given, tell: peers.run(
             names=list(ALTERNATIVES),
             sizes=peers.SIZES,
-            rounds=rounds,
+            rounds=given.rounds,
             seconds=peers.SECONDS,
             tell=_told(tell),
         ),
         command="make bench-peers",
     ),
     "cycles": Benchmark(
-        run=lambda rounds, tell: cycles.run(rounds=rounds, seconds=1.0, tell=_told(tell)),
+        run=lambda given, tell: cycles.run(rounds=given.rounds, seconds=1.0, tell=_told(tell)),
         command="make bench-cycles",
     ),
     "rules": Benchmark(
-        run=lambda rounds, tell: rules.run(rounds=rounds, seconds=1.0, tell=_told(tell)),
+        run=lambda given, tell: rules.run(rounds=given.rounds, seconds=1.0, tell=_told(tell)),
         command="make bench-rules",
     ),
     "links": Benchmark(
-        run=lambda rounds, tell: links.run(rounds=rounds, seconds=1.0, tell=_told(tell)),
+        run=lambda given, tell: links.run(rounds=given.rounds, seconds=1.0, tell=_told(tell)),
         command="make bench-links",
     ),
     "queues": Benchmark(
-        run=lambda rounds, tell: queues.run(rounds=rounds, seconds=1.0, tell=_told(tell)),
+        run=lambda given, tell: queues.run(rounds=given.rounds, seconds=1.0, tell=_told(tell)),
         command="make bench-queues",
     ),
     "detector": Benchmark(
@@ -111,7 +138,9 @@ SUITE: Final[Mapping[str, Benchmark]] = {
         command="make bench-detector",
     ),
     "vm": Benchmark(
-        run=lambda rounds, tell: vm.run(links=vm.MIN_LINKS, seconds=2.0, rounds=rounds, tell=tell),
+        run=lambda given, tell: vm.run(
+            links=vm.MIN_LINKS, seconds=2.0, rounds=given.rounds, tell=tell
+        ),
         command="make bench-vm",
     ),
 }

@@ -10,10 +10,34 @@ from ovs_highway.errors import SetupError
 from ovs_highway.lab import Sandbox
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ovs_highway.bench.machine import Machine, Placement
 
 BRIDGE: Final = "br0"
 SLEEP_US: Final = 500
+
+
+LARGE: Final = {"vnfs": 8, "switches": 2}
+"""Cores that a large machine has to have, and one more."""
+
+
+def begin_large() -> tuple[Machine, Placement]:
+    """Return the machine's facts and which core does what, with one for each VNF.
+
+    Raises:
+        SetupError: there are not enough.
+    """
+    facts = machine.gather()
+    placement = machine.place_large(facts.cores, **LARGE)
+    if placement is None:
+        whole = len({core.siblings for core in facts.cores})
+        raise SetupError(
+            f"a large machine has {sum(LARGE.values()) + 1} cores or more: {LARGE['vnfs']} for"
+            f" VNFs, {LARGE['switches']} for the switch, 1 for the rest; this one gives {whole};"
+            " leave --host big out"
+        )
+    return facts, placement
 
 
 def begin() -> tuple[Machine, Placement]:
@@ -36,12 +60,16 @@ def sleeping(placement: Placement) -> str:
 
 
 class Testbed:
-    """A switch with a bridge, as a context manager; its polling thread sleeps when it can."""
+    """A switch with a bridge, as a context manager; its polling thread sleeps when it can.
 
-    def __init__(self, placement: Placement, **config: str) -> None:
+    `pci` are the addresses of network cards that it takes.
+    """
+
+    def __init__(self, placement: Placement, *, pci: Sequence[str] = (), **config: str) -> None:
         self.cores = placement
         self.sandbox = Sandbox(
-            pmd_cpu_mask=f"{1 << placement.switch:x}",
+            pmd_cpu_mask=placement.pmd_mask,
+            pci=pci,
             other_config={"pmd-maxsleep": str(SLEEP_US), **config},
         )
 

@@ -97,10 +97,12 @@ class Wiring(Testbed):
         sampler: Sampler,
         sleeping: bool = False,
         devargs: str = "idle=yield",
+        pci: Sequence[str] = (),
     ) -> None:
         self.way = WAYS[way]
         super().__init__(
             placement,
+            pci=pci,
             **{"hw-offload": "true" if self.way.offload else "false"},
             **{"pmd-maxsleep": str(SLEEP_US if sleeping else 0)},
         )

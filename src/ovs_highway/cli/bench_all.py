@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ovs_highway.bench import machine, record, suite
+from ovs_highway.bench import machine, record, suite, testbed
 from ovs_highway.bench.report import write
-from ovs_highway.cli.bench_files import check, rounds_option
+from ovs_highway.cli.bench_files import check, host_option, nic_option, rounds_option
 from ovs_highway.errors import CommandError
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ _file = click.argument("file", type=click.Path(path_type=Path))
     help="Run this benchmark; may be given several times.  [default: all]",
 )
 @rounds_option("How often each alternative has its turn.", least=1)
-def everything(folder: Path, only: Sequence[str], rounds: int) -> None:
+@host_option
+@nic_option
+def everything(
+    folder: Path, only: Sequence[str], rounds: int, host: str, cards: tuple[str, ...]
+) -> None:
     """Run all benchmarks; write FOLDER/<date>-<machine>.json after each of them.
 
     Takes private switches, as 'highway sandbox' does, and some hours. A benchmark that is run again
@@ -37,6 +41,9 @@ def everything(folder: Path, only: Sequence[str], rounds: int) -> None:
     facts = machine.gather()
     path = folder / f"{facts.date[:10]}-{suite.machine_name(facts)}.json"
     check(path)
+    if host == "big":
+        testbed.begin_large()  # before hours of measuring
+    given = suite.Settings(rounds=rounds, large=host == "big", cards=cards)
     results = suite.load(path)
     for name, benchmark in suite.SUITE.items():
         if only and name not in only:
@@ -45,7 +52,7 @@ def everything(folder: Path, only: Sequence[str], rounds: int) -> None:
         def tell(text: str, name: str = name) -> None:
             click.echo(f"{name}: {text}", err=True)
 
-        results["benchmarks"][name] = benchmark.run(rounds, tell)
+        results["benchmarks"][name] = benchmark.run(given, tell)
         record.write_json(path, results)
     click.echo(path)
 

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ovs_highway.bench import chain as chains
+from ovs_highway.bench import chain_vm
 from ovs_highway.bench import latency as latencies
 from ovs_highway.bench import nic as between_nics
 from ovs_highway.cli.bench_files import (
     Option,
     check,
+    host_option,
     json_file,
     keep,
+    nic_option,
     rounds_option,
     seconds_option,
 )
 from ovs_highway.cli.table import print_table
+from ovs_highway.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,14 +47,39 @@ def _lengths_option(lengths: Sequence[int]) -> Option:
 @_lengths_option(chains.LENGTHS)
 @rounds_option("How often each way has its turn at each length.", least=1)
 @seconds_option(_SECONDS, least=0.5)
-def chain(path: Path | None, lengths: Sequence[int], rounds: int, seconds: float) -> None:
+@host_option
+@click.option(
+    "--vnf",
+    type=click.Choice(["process", "vm"]),
+    default="process",
+    show_default=True,
+    help="vm: as many guests of 'make guest-image' as the greatest length says, direct only:"
+    " whether all links are direct, and all counters exact.",
+)
+def chain(
+    path: Path | None,
+    lengths: Sequence[int],
+    rounds: int,
+    seconds: float,
+    host: str,
+    vnf: str,
+) -> None:
     """Chains of VNFs, memory only, both directions at once: direct, and through the switch.
 
     The paper's figure 3(a). All VNFs share one core, the switch has another. Takes private
     switches, as 'highway sandbox' does, and for all lengths some 5 minutes a round.
     """
     check(path)
-    result = chains.run(lengths=sorted(set(lengths)), rounds=rounds, seconds=seconds, tell=_tell)
+    if vnf == "vm":
+        _chain_of_vms(path, max(lengths), seconds)
+        return
+    result = chains.run(
+        lengths=sorted(set(lengths)),
+        rounds=rounds,
+        seconds=seconds,
+        tell=_tell,
+        large=host == "big",
+    )
     _print(result, "bound")
     for way, model in result["model"].items():
         errors = ", ".join(f"{error:+.0%} at {n}" for n, error in model["errors"].items())
@@ -58,12 +87,35 @@ def chain(path: Path | None, lengths: Sequence[int], rounds: int, seconds: float
     keep(path, result)
 
 
+def _chain_of_vms(path: Path | None, length: int, seconds: float) -> None:
+    result = chain_vm.run(length=length, seconds=seconds, tell=_tell)
+    rows = [
+        [f"{one['from']} to {one['to']}", one["sent"], one["received"], one["flow"]]
+        for one in result["counts"]
+    ]
+    print_table(["hop", "sent", "received", "flow"], rows)
+    click.echo(f"{result['mpps']:.3f} Mpps ({result['label']})")
+    keep(path, result)
+    if not (result["exact"] and result["direct"]):
+        what = "not all counts are exact" if result["direct"] else "frames passed the switch"
+        raise CommandError(f"{what}; see the table above, and run it again")
+
+
 @click.command()
 @json_file
 @_lengths_option(between_nics.LENGTHS)
 @rounds_option("How often each way has its turn at each length.", least=1)
 @seconds_option(_SECONDS, least=0.5)
-def nic(path: Path | None, lengths: Sequence[int], rounds: int, seconds: float) -> None:
+@host_option
+@nic_option
+def nic(
+    path: Path | None,
+    lengths: Sequence[int],
+    rounds: int,
+    seconds: float,
+    host: str,
+    cards: tuple[str, ...],
+) -> None:
     """Chains of VNFs between two ports that stand in for 10 GbE.
 
     The paper's figure 3(b). All VNFs share one core, the switch has another. Takes private
@@ -71,7 +123,12 @@ def nic(path: Path | None, lengths: Sequence[int], rounds: int, seconds: float) 
     """
     check(path)
     result = between_nics.run(
-        lengths=sorted(set(lengths)), rounds=rounds, seconds=seconds, tell=_tell
+        lengths=sorted(set(lengths)),
+        rounds=rounds,
+        seconds=seconds,
+        tell=_tell,
+        large=host == "big",
+        cards=cards,
     )
     _print(result)
     if result["coincide"] is not None:

@@ -6,13 +6,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from ovs_highway.bench.record import check_writable, write_json
 from ovs_highway.bench.schedule import MIN_ROUNDS
 from ovs_highway.errors import SetupError
+
+_DEVICES: Final = Path("/sys/bus/pci/devices")
 
 json_file = click.option(
     "--json", "path", type=click.Path(path_type=Path), help="Write the raw results to this file."
@@ -47,6 +49,43 @@ def seconds_option(default: float, *, least: float) -> Option:
         show_default=True,
         help="How long each measurement counts.",
     )
+
+
+def host_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the option that says how large the machine is."""
+    return click.option(
+        "--host",
+        type=click.Choice(["small", "big"]),
+        default="small",
+        show_default=True,
+        help="big: a core for each VNF of a chain and two for the switch, 11 cores or more.",
+    )(command)
+
+
+def nic_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the option that names network cards."""
+    return click.option(
+        "--nic",
+        "cards",
+        multiple=True,
+        callback=_two_cards,
+        metavar="PCI",
+        help="The PCI address of a network card, bound to vfio-pci; two, which somebody else sends"
+        " to at line rate. By default other ports stand in.",
+    )(command)
+
+
+def _two_cards(
+    _: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    if len(value) not in (0, 2) or len(set(value)) != len(value):
+        raise click.BadParameter("name two different network cards, or none", param=parameter)
+    for address in value:
+        if not (_DEVICES / address).exists():
+            raise click.BadParameter(
+                f"there is no PCI device {address}; 'lspci -D' shows them", param=parameter
+            )
+    return value
 
 
 def check(*files: Path | None) -> None:

@@ -26,7 +26,7 @@ from ovs_highway.lab.process import GRACE, Process, tail, wait_until
 from ovs_highway.lab.rundir import BASE, PREFIX, answers, claim, clean_up, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
 TRUST: Final = "sandbox"
@@ -55,7 +55,8 @@ class SandboxOptions:
     """How a sandbox is to be set up.
 
     `pmd_cpu_mask` is OVS's (hexadecimal, None for the last core), `socket_mem` is in MiB,
-    `plugin` None leaves the driver out, `rundir` None makes a directory below /run.
+    `plugin` None leaves the driver out, `rundir` None makes a directory below /run. `pci` are the
+    addresses of network cards that the switch takes; without any it probes no PCI device.
     """
 
     pmd_cpu_mask: str | None = None
@@ -66,11 +67,13 @@ class SandboxOptions:
     other_config: Mapping[str, str] = field(default_factory=dict)
     rundir: Path | None = None
     plugin: Path | None = None
+    pci: Sequence[str] = ()
 
     def database(self, prefix: str) -> dict[str, str]:
         """Return the `other_config` of the switch; `prefix` names its DPDK process."""
         mask = self.pmd_cpu_mask or f"{1 << last_core():x}"
-        extra = f"--no-pci --in-memory --no-telemetry --file-prefix={prefix}"
+        cards = " ".join(f"-a {address}" for address in self.pci) or "--no-pci"
+        extra = f"{cards} --in-memory --no-telemetry --file-prefix={prefix}"
         if self.plugin is not None:
             extra += f" -d {self.plugin}"
         config = {
@@ -146,6 +149,7 @@ class Sandbox:
         other_config: Mapping[str, str] | None = None,
         rundir: Path | None = None,
         plugin: Path | str | None = "auto",
+        pci: Sequence[str] = (),
     ) -> None:
         self.options = SandboxOptions(
             pmd_cpu_mask=pmd_cpu_mask,
@@ -156,6 +160,7 @@ class Sandbox:
             other_config=other_config or {},
             rundir=rundir,
             plugin=paths.plugin() if plugin == "auto" else Path(plugin) if plugin else None,
+            pci=tuple(pci),
         )
         self._rundir: Path | None = None
         self._made_rundir = False

@@ -49,6 +49,7 @@ def _measured(axis: Any, result: Mapping[str, Any]) -> None:  # noqa: ANN401
         )
     axis.set_yscale("log")
     axis.set_xlabel("VNFs")
+    axis.set_xticks([int(n) for n in next(iter(result["ways"].values()))["lengths"]])
     axis.set_ylabel("Mpps, both directions")
     axis.legend(frameon=False, fontsize=8)
 

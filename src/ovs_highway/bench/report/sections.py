@@ -85,6 +85,30 @@ def _model(model: Mapping[str, Any]) -> list[str]:
     return [f"The model beside what was measured: {'; '.join(said)}."] if said else []
 
 
+def chain_vm(result: Mapping[str, Any]) -> Section:
+    """Figure 3(a) with VMs."""
+    rows = [
+        [
+            f"{one['from']} to {one['to']}",
+            *(f"{one[key]:,}" for key in ("sent", "received", "flow")),
+        ]
+        for one in result["counts"]
+    ]
+    direct = "all direct" if result["direct"] else "NOT all direct"
+    exact = "exact" if result["exact"] else "NOT exact"
+    return Section(
+        title="Chains of VMs",
+        shows=f"{result['length']} VMs in a row, both directions at once ({result['label']}):"
+        f" {result['links']} links, {direct}; counters {exact}.",
+        lines=[
+            *table(["hop", "sent", "received", "the flow's counter"], rows),
+            "",
+            f"{result['mpps']:.3f} Mpps at both ends ({result['label']}). The guest's SHA-256:"
+            f" `{result['image_sha256']}`.",
+        ],
+    )
+
+
 def nic(result: Mapping[str, Any]) -> Section:
     """Figure 3(b) of the paper."""
     verdicts = {
@@ -268,6 +292,7 @@ def _us(ns: float | None) -> str:
 
 SECTIONS: Final[Mapping[str, Callable[[Mapping[str, Any]], Section]]] = {
     "chain": chain,
+    "chain_vm": chain_vm,
     "nic": nic,
     "latency": latency,
     "setup": setup,
