@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <rte_ethdev.h>
@@ -59,6 +60,27 @@ answer_xstats(FILE *out, uint16_t port)
 		fprintf(out, ": %" PRIu64, values[i].value);
 	}
 	fputs("}}\n", out);
+}
+
+const char *
+obey_port(FILE *out, const char *command, const char *port)
+{
+	struct rte_eth_link link = { 0 };
+	unsigned long number;
+	char *end;
+
+	number = strtoul(port, &end, 10);
+	if (end == port || *end != '\0' || number >= RTE_MAX_ETHPORTS ||
+	    !rte_eth_dev_is_valid_port((uint16_t)number))
+		return "give the number of a port";
+	if (strcmp(command, "xstats") == 0) {
+		answer_xstats(out, (uint16_t)number);
+		return NULL;
+	}
+	rte_eth_link_get_nowait((uint16_t)number, &link);
+	fprintf(out, "{\"link_up\": %s}\n",
+		link.link_status == RTE_ETH_LINK_UP ? "true" : "false");
+	return NULL;
 }
 
 void

@@ -18,6 +18,9 @@ void answer_text(FILE *out, const char *text);
 /** The driver's extended statistics of a port. */
 void answer_xstats(FILE *out, uint16_t port);
 
+/** Obey `xstats PORT` or `link PORT`. NULL: the answer is written; else why not. */
+const char *obey_port(FILE *out, const char *command, const char *port);
+
 /* Parts of an answer. */
 void put_string(FILE *out, const char *text);
 void put_number(FILE *out, const char *key, uint64_t value);

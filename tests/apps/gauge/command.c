@@ -17,8 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <rte_ethdev.h>
-
 #include "dialogue.h"
 #include "gauge.h"
 
@@ -111,25 +109,6 @@ limit_command(FILE *out, char *line)
 }
 
 static const char *
-port_command(FILE *out, const char *command, const char *line)
-{
-	char *end;
-	unsigned long port = strtoul(line, &end, 10);
-	struct rte_eth_link link = { 0 };
-
-	if (end == line || *end != '\0' || port >= n_ports)
-		return "give the number of a port";
-	if (strcmp(command, "xstats") == 0) {
-		answer_xstats(out, (uint16_t)port);
-		return NULL;
-	}
-	rte_eth_link_get_nowait((uint16_t)port, &link);
-	fprintf(out, "{\"link_up\": %s}\n",
-		link.link_status == RTE_ETH_LINK_UP ? "true" : "false");
-	return NULL;
-}
-
-static const char *
 round_trip_command(FILE *out)
 {
 	fprintf(out, "{\"round_trip_ns\": %.1f}\n", round_trip_ns());
@@ -153,7 +132,7 @@ command_obey(FILE *out, char *line)
 	else if (strcmp(command, "limit") == 0)
 		why = limit_command(out, rest);
 	else if (strcmp(command, "xstats") == 0 || strcmp(command, "link") == 0)
-		why = port_command(out, command, rest);
+		why = obey_port(out, command, rest);
 	else if (strcmp(command, "round-trip") == 0)
 		why = round_trip_command(out);
 	else

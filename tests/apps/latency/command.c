@@ -14,8 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <rte_ethdev.h>
-
 #include "dialogue.h"
 #include "latency.h"
 
@@ -59,25 +57,6 @@ run_command(FILE *out, char *line)
 	return why != NULL ? why : run_measure(out, &run);
 }
 
-static const char *
-port_command(FILE *out, const char *command, const char *line)
-{
-	char *end;
-	unsigned long port = strtoul(line, &end, 10);
-	struct rte_eth_link link = { 0 };
-
-	if (end == line || *end != '\0' || port >= n_ports)
-		return "give the number of a port";
-	if (strcmp(command, "xstats") == 0) {
-		answer_xstats(out, (uint16_t)port);
-		return NULL;
-	}
-	rte_eth_link_get_nowait((uint16_t)port, &link);
-	fprintf(out, "{\"link_up\": %s}\n",
-		link.link_status == RTE_ETH_LINK_UP ? "true" : "false");
-	return NULL;
-}
-
 bool
 command_obey(FILE *out, char *line)
 {
@@ -92,7 +71,7 @@ command_obey(FILE *out, char *line)
 	if (strcmp(command, "run") == 0)
 		why = run_command(out, rest);
 	else if (strcmp(command, "xstats") == 0 || strcmp(command, "link") == 0)
-		why = port_command(out, command, rest);
+		why = obey_port(out, command, rest);
 	if (why != NULL)
 		answer_text(out, why);
 	return true;

@@ -24,7 +24,6 @@
 #define MAX_FRAME 1514
 
 extern struct rte_mempool *pool;
-extern unsigned int n_ports;
 
 /* ------------------------------------------------------------------------------- histogram --- */
 

@@ -13,7 +13,6 @@
 #define CACHE 256
 
 struct rte_mempool *pool;
-unsigned int n_ports;
 
 static int
 open_port(uint16_t port)
@@ -50,7 +49,6 @@ main(int argc, char **argv)
 				rte_strerror(-ret));
 			return 1;
 		}
-		n_ports = port + 1U;
 	}
 	answer_text(stdout, NULL);
 	fflush(stdout);
