@@ -73,7 +73,7 @@ def test_the_page_has_each_benchmark_or_how_to_run_it(tmp_path: Path) -> None:
 
 
 def test_a_difference_with_one_vnf_is_told(tmp_path: Path) -> None:
-    section = SECTIONS["nic"](result(coincide=False))
+    section = SECTIONS["nic"](result(coincide=False), {})
     assert any("do not coincide" in line for line in section.lines)
 
 

@@ -9,7 +9,7 @@ from ovs_highway.bench.report.interval import estimate
 from ovs_highway.bench.report.style import COLOURS, MARKS, NAMES, new, save
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _PAPER_MS: Final = 100
@@ -45,7 +45,7 @@ def _measured(axis: Any, result: Mapping[str, Any]) -> None:  # noqa: ANN401
             markersize=4,
             capsize=3,
             color=COLOURS[way],
-            label=NAMES[way],
+            label=f"{NAMES[way]} ({found['label']})",
         )
     axis.set_yscale("log")
     axis.set_xlabel("VNFs")
@@ -107,29 +107,41 @@ def latency(result: Mapping[str, Any], base: Path) -> list[Path]:
     return save(figure, base)
 
 
-def setup(result: Mapping[str, Any], base: Path) -> list[Path]:
-    """Draw how set-up and withdrawal times are distributed, with the paper's 100 ms."""
+def setup(result: Mapping[str, Any], base: Path, vm: Mapping[str, Any] | None = None) -> list[Path]:
+    """Draw how set-up and withdrawal times are distributed, with the paper's 100 ms.
+
+    Args:
+        vm: the result of the benchmark of that name, if its links are to be drawn too.
+    """
     figure, axes = new(2, width=9)
     sides = {"with the detector": result, "without": result["without_detector"]}
     colours = {"with the detector": COLOURS["highway"], "without": COLOURS["normal"]}
     titles = {"setup_ms": "flowmod to first packet", "withdraw_ms": "flowmod to last packet"}
     for axis, (key, title) in zip(axes, titles.items(), strict=True):
         for label, side in sides.items():
-            values = sorted(side[key])
-            shares = [(number + 1) / len(values) for number in range(len(values))]
-            axis.step(values, shares, where="post", label=label, color=colours[label])
+            _distribution(axis, side[key], label, colours[label])
         axis.set_title(f"{title} over the bypass", fontsize=10)
         axis.set_xlabel("ms")
         axis.set_ylim(0, 1.02)
+    if vm is not None:
+        label = f"two VMs, from the decision ({vm['label'].split(':')[0]})"
+        _distribution(axes[0], vm["set_up"]["first_packet_ms"]["values"], label, COLOURS["limit"])
+        axes[0].legend(frameon=False, loc="lower right", fontsize=7)
     axes[0].axvline(_PAPER_MS, color=COLOURS["limit"], linewidth=1, linestyle="--")
     axes[0].annotate(
-        "the paper ", (_PAPER_MS, 0.05), ha="right", fontsize=8, color=COLOURS["limit"]
+        "the paper ", (_PAPER_MS, 0.95), ha="right", fontsize=8, color=COLOURS["limit"]
     )
     axes[0].set_ylabel("share of tries")
     for axis in axes:
         axis.set_xlim(left=0)
     axes[1].legend(frameon=False, loc="lower right")
     return save(figure, base)
+
+
+def _distribution(axis: Any, times: Sequence[float], label: str, colour: str) -> None:  # noqa: ANN401
+    values = sorted(times)
+    shares = [(number + 1) / len(values) for number in range(len(values))]
+    axis.step(values, shares, where="post", label=label, color=colour)
 
 
 def peers(result: Mapping[str, Any], base: Path) -> list[Path]:

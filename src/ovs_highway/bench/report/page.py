@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from ovs_highway.bench.report.sections import SECTIONS
+from ovs_highway.bench.report.sections import SECTIONS, table
 from ovs_highway.bench.suite import SUITE
 from ovs_highway.errors import CommandError
 
@@ -15,6 +15,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ovs_highway.bench.report.sections import Section
+
+
+HEADLINES: Final = (
+    ("chain", "ratio_8", "8 VNFs on one core, direct / the better way through the switch"),
+    ("chain", "bound_8", "the same, as cycles would allow"),
+    ("nic", "ratio_8", "8 VNFs between two ports of 10 GbE, the same"),
+    ("latency", "less_8", "latency less than through the switch, a core for every VNF (modelled)"),
+    ("setup", "setup_p50_ms", "flowmod to first packet over the bypass, ms"),
+    ("peers", "ratio_memif_64", "one hop of 64 bytes, bypass / net_memif"),
+    ("peers", "ratio_memif_1500", "one hop of 1,500 bytes, bypass / net_memif's best mode"),
+    ("peers", "ratio_normal_vhost_64", "64 bytes through the switch, our ports / vhost-user"),
+    ("cycles", "rx_tx_64", "driver cycles per packet, sent and received"),
+    ("rules", "ratio_1000", "cycles per packet, 1,000 rules / 1"),
+    ("links", "ratio_64", "receiver's cycles per packet, 64 links / 1"),
+    ("detector", "flowmods_per_s", "flowmods that the detector follows per second"),
+)
+"""Benchmark, key, and what that is."""
 
 
 def write(results: Mapping[str, Any], source: Path, page: Path, figures: Path) -> list[Path]:
@@ -42,7 +59,7 @@ def write(results: Mapping[str, Any], source: Path, page: Path, figures: Path) -
                 "",
             ]
             continue
-        section = make(found[name])
+        section = make(found[name], found)
         files = section.draw(figures / name) if section.draw is not None else []
         written += files
         lines += _section(section, name, found[name], [_relative(file, page) for file in files])
@@ -66,12 +83,24 @@ def _head(results: Mapping[str, Any], source: str) -> list[str]:
         " Every result says whether it was *measured*, is *functional* (it works and counts are"
         " exact, but its speed means nothing) or *modelled*.",
         "",
-        "| machine | results |",
-        "|---|---|",
-        f"| {results['machine_name']} | below |",
-        "| a large one, with KVM and network cards | nobody has run it there yet:"
-        " [how to](performance.md#on-a-larger-machine) |",
+        *_headlines(results),
         "",
+    ]
+
+
+def _headlines(results: Mapping[str, Any]) -> list[str]:
+    """Return the table of what is looked at first, with an empty column for a large machine."""
+    rows = []
+    for name, key, what in HEADLINES:
+        result = results["benchmarks"].get(name, {})
+        value = result.get(name, result).get(key)
+        rows.append([what, f"`{name}.{key}`", "-" if value is None else f"{value:,.2f}", ""])
+    lines = table(["measure", "key", results["machine_name"], "a large machine"], rows)
+    return [
+        *lines,
+        "",
+        "Nobody has run it on a large machine yet, one with KVM, a core for every VNF and network"
+        " cards: [how to](performance.md#on-a-larger-machine).",
     ]
 
 

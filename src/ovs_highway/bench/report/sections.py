@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +12,6 @@ from ovs_highway.bench.report.interval import estimate
 from ovs_highway.bench.report.style import NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 _LOADS: Final = ("10 %", "50 %", "90 %", "common")
@@ -33,6 +33,10 @@ class Section:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
+Make = Callable[[Mapping[str, Any], Mapping[str, Any]], Section]
+"""From a benchmark's result, and all results by benchmark, to a section."""
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """Return a Markdown table; numbers are to the right."""
     return [
@@ -42,7 +46,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     ]
 
 
-def chain(result: Mapping[str, Any]) -> Section:
+def chain(result: Mapping[str, Any], _: Mapping[str, Any]) -> Section:
     """Figure 3(a) of the paper."""
     return Section(
         title="Chains, memory only",
@@ -85,7 +89,7 @@ def _model(model: Mapping[str, Any]) -> list[str]:
     return [f"The model beside what was measured: {'; '.join(said)}."] if said else []
 
 
-def chain_vm(result: Mapping[str, Any]) -> Section:
+def chain_vm(result: Mapping[str, Any], _: Mapping[str, Any]) -> Section:
     """Figure 3(a) with VMs."""
     rows = [
         [
@@ -109,7 +113,7 @@ def chain_vm(result: Mapping[str, Any]) -> Section:
     )
 
 
-def nic(result: Mapping[str, Any]) -> Section:
+def nic(result: Mapping[str, Any], _: Mapping[str, Any]) -> Section:
     """Figure 3(b) of the paper."""
     verdicts = {
         True: "coincide within their spread",
@@ -131,7 +135,7 @@ def nic(result: Mapping[str, Any]) -> Section:
     )
 
 
-def latency(result: Mapping[str, Any]) -> Section:
+def latency(result: Mapping[str, Any], _: Mapping[str, Any]) -> Section:
     """How long frames are under way."""
     rows = []
     for way, found in result["ways"].items():
@@ -179,8 +183,9 @@ def latency(result: Mapping[str, Any]) -> Section:
     )
 
 
-def setup(result: Mapping[str, Any]) -> Section:
+def setup(result: Mapping[str, Any], others: Mapping[str, Any]) -> Section:
     """How fast the bypass is used and left."""
+    vm_result = others.get("vm")
     sides = {"with the detector": result, "without": result["without_detector"]}
     rows = [
         [
@@ -195,11 +200,11 @@ def setup(result: Mapping[str, Any]) -> Section:
         f" processes, {result['tries']} tries each, under {result['rate_pps']} packets per second)."
         " The paper: about 100 ms with VMs.",
         lines=table(["ms", "set-up p50", "set-up p99", "withdrawal p50", "withdrawal p99"], rows),
-        draw=lambda base: figures.setup(result, base),
+        draw=lambda base: figures.setup(result, base, vm_result),
     )
 
 
-def switchover(result: Mapping[str, Any]) -> Section:
+def switchover(result: Mapping[str, Any], _: Mapping[str, Any]) -> Section:
     """Whether changes of channel lose anything."""
     runs = {"as it is": result, "order switched off": result["naive"]}
     keys = ("switchovers", "packets", "lost", "doubled", "reordered")
@@ -214,7 +219,7 @@ def switchover(result: Mapping[str, Any]) -> Section:
     )
 
 
-def peers(result: Mapping[str, Any]) -> Section:
+def peers(result: Mapping[str, Any], _: Mapping[str, Any]) -> Section:
     """One hop beside the peers."""
     sizes = [str(size) for size in result["sizes"]]
 
@@ -235,10 +240,10 @@ def peers(result: Mapping[str, Any]) -> Section:
     )
 
 
-def keyed(title: str, shows: str, key: str) -> Callable[[Mapping[str, Any]], Section]:
+def keyed(title: str, shows: str, key: str) -> Make:
     """Return a section of figures by name, as `cycles`, `rules`, `links` and `queues` have them."""
 
-    def make(result: Mapping[str, Any]) -> Section:
+    def make(result: Mapping[str, Any], _: Mapping[str, Any]) -> Section:
         rows = [[name, _number(value)] for name, value in result[key].items() if _is_number(value)]
         return Section(
             title=title, shows=shows, lines=table(["key", "median"], rows), notes=result["notes"]
@@ -247,7 +252,7 @@ def keyed(title: str, shows: str, key: str) -> Callable[[Mapping[str, Any]], Sec
     return make
 
 
-def detector(result: Mapping[str, Any]) -> Section:
+def detector(result: Mapping[str, Any], _: Mapping[str, Any]) -> Section:
     """How fast the detector is."""
     rows = [
         ["reading 100,000 flows, s", _number(result["sync_100k_s"])],
@@ -263,7 +268,7 @@ def detector(result: Mapping[str, Any]) -> Section:
     )
 
 
-def vm(result: Mapping[str, Any]) -> Section:
+def vm(result: Mapping[str, Any], _: Mapping[str, Any]) -> Section:
     """Links between virtual machines."""
     rows = [[name, found["p50"], found["p99"]] for name, found in result["set_up"].items()]
     rates = ", ".join(f"{name} {found['median']:.3f}" for name, found in result["mpps"].items())
@@ -290,7 +295,7 @@ def _us(ns: float | None) -> str:
     return "-" if ns is None else f"{ns / 1000:,.2f}"
 
 
-SECTIONS: Final[Mapping[str, Callable[[Mapping[str, Any]], Section]]] = {
+SECTIONS: Final[Mapping[str, Make]] = {
     "chain": chain,
     "chain_vm": chain_vm,
     "nic": nic,
