@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _PAPER_MS: Final = 100
 _LINES: Final = {1: ":", 2: "-.", 3: "--", 4: (0, (1, 3))}
+_BELOW: Final = {"loc": "outside lower center", "fontsize": 8}
 _SIZES: Final = 0.8  # of the room that the bars of one size take
 
 
@@ -126,15 +127,14 @@ def setup(result: Mapping[str, Any], base: Path, vm: Mapping[str, Any] | None = 
     if vm is not None:
         label = f"two VMs, from the decision ({vm['label'].split(':')[0]})"
         _distribution(axes[0], vm["set_up"]["first_packet_ms"]["values"], label, COLOURS["limit"])
-        axes[0].legend(frameon=False, loc="lower right", fontsize=7)
     axes[0].axvline(_PAPER_MS, color=COLOURS["limit"], linewidth=1, linestyle="--")
     axes[0].annotate(
-        "the paper ", (_PAPER_MS, 0.95), ha="right", fontsize=8, color=COLOURS["limit"]
+        " the paper", (_PAPER_MS, 0.05), ha="left", fontsize=8, color=COLOURS["limit"]
     )
     axes[0].set_ylabel("share of tries")
     for axis in axes:
         axis.set_xlim(left=0)
-    axes[1].legend(frameon=False, loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, ncols=3, **_BELOW)
     return save(figure, base)
 
 
