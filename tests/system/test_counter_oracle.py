@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from tests.system.differential.runs import Counters
 
-SHORT: Final = range(2, 4)
+SHORT: Final = range(2, 3)
 LONG: Final = range(100, 120)
 CHANGES: Final = 12
 GROUP: Final = "group_id=1,type=indirect"

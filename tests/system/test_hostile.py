@@ -127,9 +127,14 @@ def _mode(sandbox: Sandbox) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "seconds", [SHORT, pytest.param(LONG, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
+    ("mode", "seconds"),
+    [
+        ("checked", SHORT),
+        pytest.param("trusted", SHORT, marks=[pytest.mark.long]),
+        pytest.param("trusted", LONG, marks=[pytest.mark.long, pytest.mark.timeout(600)]),
+        pytest.param("checked", LONG, marks=[pytest.mark.long, pytest.mark.timeout(600)]),
+    ],
 )
-@pytest.mark.parametrize("mode", ["trusted", "checked"])
 def test_a_rampage_hurts_nobody_else(scene: Scene, mode: str, seconds: int) -> None:
     """All that a VNF has mapped is written to: each word, at random, and while others read it.
 
