@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from ovs_highway.bench import chain, chain_model, chain_vm, lengths, nic
+from ovs_highway.bench import chain, chain_model, chain_vm, latency, lengths, nic
 from ovs_highway.bench.chain_model import Costs
 from ovs_highway.bench.sample import Sample
+from ovs_highway.lab.latency import read_run
 
 COSTS = Costs(end=200, middle=100, switch=50, hz=3e9)
 DUMP = """OFPST_PORT reply (xid=0x2): 4 ports
@@ -87,7 +88,7 @@ def test_a_policed_port_carries_its_line_rate() -> None:
     (rate,) = [
         word for word in nic.stand_in("nic0").columns if word.startswith("ingress_policing_rate")
     ]
-    frames = int(rate.split("=")[1]) * 1000 / 8 / (nic.SIZE - 14)
+    frames = int(rate.split("=")[1]) * 1000 / 8 / (60 - 14)
     assert nic.LINE_RATE * 0.999 < frames <= nic.LINE_RATE
 
 
@@ -142,3 +143,24 @@ def test_counts_are_exact_if_all_three_agree_on_every_hop() -> None:
     for key in good:
         assert not chain_vm.exact([good, {**good, key: 4}])
     assert not chain_vm.exact([{"sent": 0, "received": 0, "flow": 0}])
+
+
+def test_a_percentile_is_the_least_time_of_its_bin() -> None:
+    bins = [[100, 50], [200, 49], [5000, 1]]
+    answer = {"sent": 100, "received": 100, "refused": 0, "missed": 0, "foreign": 0, "rate": 1.0}
+    times = read_run(answer | {"bins": bins})
+    assert [times.percentile(percent) for percent in (50, 51, 99, 99.9)] == [100, 200, 200, 5000]
+    assert read_run(answer | {"received": 0, "bins": []}).percentile(50) is None
+    found = latency.point(times)
+    assert (found["p50_ns"], found["p99.9_ns"], found["lost"]) == (100, 5000, 0)
+
+
+def test_a_model_of_pinned_chains_is_so_many_hops() -> None:
+    def hop(ns: int) -> dict[str, dict[str, dict[str, int]]]:
+        return {"one_way": {"10 %": {"p50_ns": ns}}}
+
+    found = latency.model(
+        {"highway": hop(200), "normal": hop(1000), "vhostuser": hop(2000)}, [2, 8]
+    )
+    assert found["p50_ns"]["normal"] == {"2": 1000, "8": 7000}
+    assert found["less"] == {"normal": 0.8, "vhostuser": 0.9}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ovs_highway.bench import chain_costs, chain_model, machine, sample, testbed
 from ovs_highway.bench.chain_model import Costs
 from ovs_highway.bench.lengths import DIRECT, describe, gain, medians, ratios, take
-from ovs_highway.bench.wiring import BURST, RING, WAYS, Vnf, Wiring
+from ovs_highway.bench.wiring import BURST, RING, SIZE, WAYS, Vnf, Wiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ovs_highway.bench.sample import Sample, Sampler
 
 LENGTHS: Final = tuple(range(2, 9))
-SIZE: Final = 64
 SWITCH_CORES: Final = (1, 2, 3, 4)
 CHECKED: Final = (2, 3)
 """Lengths at which the model has to predict what was measured."""
@@ -161,8 +160,8 @@ def notes(placement: Placement) -> list[str]:
     """Return what a reader of the figures has to know of how they were taken."""
     return [
         "rates are of both directions together: what the two ends receive",
-        f"{SIZE}-byte frames without the frame check sequence; the ends run testpmd's flowgen, the"
-        " others its io mode, one forwarding thread each",
+        f"frames of {SIZE} bytes, 64 with the frame check sequence; the ends run testpmd's flowgen,"
+        " the others its io mode, one forwarding thread each",
         f"{placement.described}, polling all the time; idle=yield at our ports, which"
         " net_virtio_user has nothing like: there a VNF keeps a shared core for its slice also when"
         " it has no packets",

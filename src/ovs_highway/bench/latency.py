@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ovs_highway.bench import machine, sample, testbed, threads
 from ovs_highway.bench.lengths import DIRECT, TRADITIONAL
-from ovs_highway.bench.wiring import LATENCY, WAYS, Vnf, Wiring
+from ovs_highway.bench.wiring import LATENCY, SIZE, WAYS, Vnf, Wiring
 from ovs_highway.errors import SandboxError
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ SHARED_RATE: Final = 1_000
 """Frames per second; so few that also VNFs which keep their core when idle can carry them."""
 PERCENTILES: Final = (50, 99, 99.9)
 PATHS: Final = {"one_way": False, "round_trip": True}
-SIZE: Final = 64
 _WARM_UP: Final = 1.0
 _TRIES: Final = 5
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ovs_highway.bench import machine, sample, testbed
 from ovs_highway.bench.lengths import describe, medians, ratios, take
 from ovs_highway.bench.testbed import BRIDGE
-from ovs_highway.bench.wiring import BURST, RING, WAYS, Foreign, Vnf, Wiring
+from ovs_highway.bench.wiring import BURST, RING, SIZE, WAYS, Foreign, Vnf, Wiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ovs_highway.bench.sample import Sample, Sampler
 
 LENGTHS: Final = tuple(range(1, 9))
-SIZE: Final = 60
-"""The shortest frame, 64 bytes with the frame check sequence."""
 LINE_RATE: Final = 14_880_952
 """Frames per second of 10GBASE at that size: 84 bytes each with preamble and gap."""
 _ETHERNET: Final = 14  # what OVS's policer does not count (netdev-dpdk.c)
@@ -169,8 +167,8 @@ def notes(placement: Placement, cards: Sequence[str] = ()) -> list[str]:
     return [
         source,
         "rates are of both directions together: what leaves through the two ports",
-        f"{SIZE}-byte frames without the frame check sequence; testpmd's io mode, one forwarding"
-        " thread per VNF",
+        f"frames of {SIZE} bytes, 64 with the frame check sequence; testpmd's io mode, one"
+        " forwarding thread per VNF",
         f"{placement.described}; idle=yield at our ports",
         f"all polling threads run at niceness {sample.NICENESS}",
     ]

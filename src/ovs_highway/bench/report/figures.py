@@ -128,9 +128,7 @@ def setup(result: Mapping[str, Any], base: Path, vm: Mapping[str, Any] | None = 
         label = f"two VMs, from the decision ({vm['label'].split(':')[0]})"
         _distribution(axes[0], vm["set_up"]["first_packet_ms"]["values"], label, COLOURS["limit"])
     axes[0].axvline(_PAPER_MS, color=COLOURS["limit"], linewidth=1, linestyle="--")
-    axes[0].annotate(
-        " the paper", (_PAPER_MS, 0.05), ha="left", fontsize=8, color=COLOURS["limit"]
-    )
+    axes[0].annotate(" the paper", (_PAPER_MS, 0.05), ha="left", fontsize=8, color=COLOURS["limit"])
     axes[0].set_ylabel("share of tries")
     for axis in axes:
         axis.set_xlim(left=0)
