@@ -82,7 +82,7 @@ put(uint8_t how)
 
 	if ((how & 2) != 0)
 		length = segment = 14 + length % 200;
-	producer.stores = fuzz_u8(&input) % 3;
+	producer.stores = fuzz_u8(&input) % 4;
 	producer.far = (how & 4) != 0;
 	for (i = 0; i < n; i++) {
 		pkts[i] = fuzz_frame(pool, length, segment);

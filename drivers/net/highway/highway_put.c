@@ -292,6 +292,8 @@ HIGHWAY_ISA(highway_put)(struct highway_producer *ring, struct rte_mbuf **pkts, 
 		return put_streamed(ring, pkts, n);
 	if (n < LONG_BURST || unlikely(ring->stores == HIGHWAY_STORES_CACHED))
 		return put_cached(ring, pkts, n);
+	if (ring->stores == HIGHWAY_STORES_SPARING)
+		return put_streamed(ring, pkts, n);
 	if (++ring->untimed < wait) {
 		if (ring->far)
 			return put_streamed(ring, pkts, n);

@@ -54,7 +54,8 @@ struct highway_buffers {
 enum highway_stores {
 	HIGHWAY_STORES_AUTO,
 	HIGHWAY_STORES_CACHED,
-	HIGHWAY_STORES_STREAMED
+	HIGHWAY_STORES_STREAMED,
+	HIGHWAY_STORES_SPARING	/**< long bursts past the cache: what the switch does by itself */
 };
 
 /** The writing end. */

@@ -74,7 +74,8 @@ take_over(struct highway_port *port)
 
 		highway_port_ring(port, &rx->mem, g->to_switch_offset, i);
 		highway_port_ring(port, &tx->mem, g->to_vnf_offset, i);
-		tx->stores = port->options.stores;
+		tx->stores = port->options.stores == HIGHWAY_STORES_AUTO ?
+			     HIGHWAY_STORES_SPARING : port->options.stores;
 		if (highway_consumer_attach(rx) != 0 || highway_producer_attach(tx) != 0)
 			return -EBADMSG;
 		rx->tail = rx->head_seen;
