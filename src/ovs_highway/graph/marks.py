@@ -44,7 +44,8 @@ class Marks:
             label = label[:-1]
         name = dotted(path[len(label) :], self.labels.get(label, ""))
         where = f"{self.file}:{self.lines.get(known, 1)}: "
-        return f"{where}{name}: {problem.text}" if name else where + problem.text
+        text = f"{where}{name}: {problem.text}" if name else where + problem.text
+        return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def dotted(path: Path, start: str = "") -> str:

@@ -66,13 +66,13 @@ class Vnf:
     name: str
     kind: Kind = "process"
     template: str = ""
-    options: Mapping[str, str | int] | None = None
+    options: dict[str, str | int] | None = None
     command: str | tuple[str, ...] = ()
     ports: tuple[Port, ...] = ()
     cores: int | tuple[int, ...] | Shared = 1
     memory: int = DEFAULT_MEMORY
     user: str = ""
-    environment: Mapping[str, str] | None = None
+    environment: dict[str, str] | None = None
     restart: Restart = "on-failure"
     host: str = ""
     image: str = ""
