@@ -58,7 +58,7 @@ def dotted(path: Path, start: str = "") -> str:
 def hint(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean …?` if a known word is near, else `; known: …`."""
     words = sorted(known)
-    near = difflib.get_close_matches(word, words, n=1)
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     if near:
         return f"; did you mean '{near[0]}'?"
     return f"; known: {', '.join(words)}" if words else ""
