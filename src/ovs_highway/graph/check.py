@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from itertools import combinations
 from typing import TYPE_CHECKING, Final
@@ -100,7 +101,17 @@ def _program(vnf: Vnf, path: Path) -> Iterator[Problem]:
     if vnf.template:
         for field, text in templates.problems(vnf):
             yield Problem((*path, *field), text)
-    elif vnf.options:
+    else:
+        yield from _command(vnf, path)
+
+
+def _command(vnf: Vnf, path: Path) -> Iterator[Problem]:
+    try:
+        if isinstance(vnf.command, str):
+            shlex.split(vnf.command)
+    except ValueError as error:
+        yield Problem((*path, "command"), f"{str(error).lower()}; close the quotes, or give words")
+    if vnf.options:
         yield Problem((*path, "options"), "are a template's; write them into the command")
 
 

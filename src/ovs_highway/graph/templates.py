@@ -3,17 +3,21 @@
 
 Of the programs in the packages dpdk and dpdk-dev, testpmd is the one that forwards packets of any
 ports without further files; the others are tools (pdump, proc-info) and tests of libraries.
+
+In a command of the graph's own, `{vdevs}`, `{lcores}`, `{memory}` (MiB) and `{prefix}` stand for
+what a template would have.
 """
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ovs_highway.graph.marks import hint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from ovs_highway.graph.model import Vnf
 
@@ -108,27 +112,48 @@ def problems(vnf: Vnf) -> Iterator[tuple[tuple[str, ...], str]]:
         )
 
 
-def command_line(vnf: Vnf, *, cores: Sequence[int], prefix: str, shared: bool) -> tuple[str, ...]:
-    """Return the command of a VNF whose template was checked.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a program runs.
 
-    It runs without a terminal until it gets a signal, and prints statistics once a minute.
-
-    Args:
-        cores: those it forwards on; its main thread, which sleeps, is on the first.
+    Attributes:
+        cores: those it forwards on; its main thread, which mostly sleeps, is on the first.
+        shared: others are on them too, so its ports sleep unless the graph tells otherwise.
         prefix: EAL's `--file-prefix`, one of each program.
-        shared: the cores are others' too, so that its ports sleep unless the graph tells otherwise.
     """
+
+    cores: tuple[int, ...]
+    shared: bool
+    prefix: str
+
+    @property
+    def lcores(self) -> str:
+        """EAL's `--lcores`."""
+        return ",".join(
+            f"{lcore}@{core}" for lcore, core in enumerate((self.cores[0], *self.cores))
+        )
+
+
+def command_line(vnf: Vnf, place: Place) -> tuple[str, ...]:
+    """Return the words of the command of a VNF that was checked; none for a VM."""
+    if vnf.template:
+        return _testpmd(vnf, place)
+    words = shlex.split(vnf.command) if isinstance(vnf.command, str) else vnf.command
+    return tuple(part for word in words for part in _filled(word, vnf, place))
+
+
+def _testpmd(vnf: Vnf, place: Place) -> tuple[str, ...]:
+    """It runs without a terminal until it gets a signal, and prints statistics once a minute."""
     template = TEMPLATES[vnf.template]
     option = _options(vnf, template)
     queues = min(port.queues for port in vnf.ports)
-    lcores = ",".join(f"{lcore}@{core}" for lcore, core in enumerate((cores[0], *cores)))
     return (
-        *(TESTPMD, "--no-pci", "--in-memory", "--no-telemetry", "--file-prefix", prefix),
-        *("--lcores", lcores, "-m", str(vnf.memory >> 20)),
-        *(word for vdev in vdevs(vnf, shared=shared) for word in ("--vdev", vdev)),
+        *(TESTPMD, "--no-pci", "--in-memory", "--no-telemetry", "--file-prefix", place.prefix),
+        *("--lcores", place.lcores, "-m", str(vnf.memory >> 20)),
+        *_vdevs(vnf, place),
         "--",
         f"--forward-mode={template.mode}",
-        f"--nb-cores={len(cores)}",
+        f"--nb-cores={len(place.cores)}",
         f"--rxq={queues}",
         f"--txq={queues}",
         f"--burst={option['burst']}",
@@ -139,15 +164,27 @@ def command_line(vnf: Vnf, *, cores: Sequence[int], prefix: str, shared: bool) -
     )
 
 
+def _filled(word: str, vnf: Vnf, place: Place) -> tuple[str, ...]:
+    if word == "{vdevs}":
+        return _vdevs(vnf, place)
+    for name, value in (
+        ("{lcores}", place.lcores),
+        ("{memory}", str(vnf.memory >> 20)),
+        ("{prefix}", place.prefix),
+    ):
+        word = word.replace(name, value)
+    return (word,)
+
+
+def _vdevs(vnf: Vnf, place: Place) -> tuple[str, ...]:
+    """EAL's `--vdev` for each port."""
+    found: list[str] = []
+    for number, port in enumerate(vnf.ports):
+        idle = port.idle or ("sleep" if place.shared else "poll")
+        found += ("--vdev", f"net_highway{number},port={vnf.ovs_port(port)},idle={idle}")
+    return tuple(found)
+
+
 def _options(vnf: Vnf, template: Template) -> dict[str, str | int]:
     defaults: dict[str, str | int] = {name: default for name, _, _, default in template.options}
     return defaults | (vnf.options or {})
-
-
-def vdevs(vnf: Vnf, *, shared: bool) -> tuple[str, ...]:
-    """Return EAL's `--vdev` for each port of a VNF."""
-    found = []
-    for number, port in enumerate(vnf.ports):
-        idle = port.idle or ("sleep" if shared else "poll")
-        found.append(f"net_highway{number},port={vnf.ovs_port(port)},idle={idle}")
-    return tuple(found)

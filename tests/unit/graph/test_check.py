@@ -96,6 +96,11 @@ FW = "fw: {template: forward, ports: [in, out]}"
             FW.replace("ports", "command: x, ports"),
             "vnfs.fw: give either a template or a command",
         ),
+        (
+            FW,
+            FW.replace("template: forward", "command: a 'b"),
+            "vnfs.fw.command: no closing quotation",
+        ),
         (FW, FW.replace("[in", "[a, in"), "takes ports in pairs, and there are 3; give an even"),
         (
             FW,
