@@ -240,16 +240,26 @@ def _fragment(text: str, _width: int) -> Bits:
 
 
 def _flags(text: str, width: int) -> Bits:
-    words = re.findall(r"([+-])([a-z]+)", text)
-    if not text.startswith(("+", "-")) or "".join(map("".join, words)) != text:
+    """Read `+syn-ack` (those two), `syn|ack` (these and no others), or a number."""
+    if text[:1].isdigit():
         return _number(text, width)
-    mask = value = 0
-    for sign, word in words:
-        if word not in _TCP_FLAGS:
-            raise ValueError(f"'{word}' is no flag; known: {', '.join(_TCP_FLAGS)}")
-        bit = 1 << _TCP_FLAGS.index(word)
-        mask, value = mask | bit, value | (bit if sign == "+" else 0)
-    return mask, value
+    words = re.findall(r"([+-])([a-z]+)", text)
+    if len({word for _, word in words}) < len(words):
+        raise ValueError("a flag stands twice; keep one")
+    if words and "".join(map("".join, words)) == text:
+        set_ = sum(_flag(word) for sign, word in words if sign == "+")
+        return set_ | sum(_flag(word) for sign, word in words if sign == "-"), set_
+    value = 0
+    for word in text.split("|"):
+        bits = re.fullmatch(r"\[([0-9a-f]+)\]", word)
+        value |= int(bits[1], 16) if bits else _flag(word)
+    return _number(hex(value), width)
+
+
+def _flag(word: str) -> int:
+    if word not in _TCP_FLAGS:
+        raise ValueError(f"'{word}' is no flag; known: {', '.join(_TCP_FLAGS)}")
+    return 1 << _TCP_FLAGS.index(word)
 
 
 _ANY_IP: Final = (_IP, _IPV6)

@@ -36,6 +36,7 @@ from ovs_highway.openflow.text import format_match
             "dl_dst=01:00:00:00:00:00/01:00:00:00:00:00",
         ),
         ("tcp,tcp_flags=+syn-ack", "tcp,tcp_flags=+syn-ack"),
+        ("tcp,tcp_flags=syn|ack", "tcp,tcp_flags=syn|ack"),
         ("ip,nw_frag=later", "ip,nw_frag=later"),
         ("ip,nw_tos=40,nw_ecn=1,nw_ttl=64", "ip,nw_tos=40,nw_ecn=1,nw_ttl=64"),
         ("dl_type=0x88cc", "dl_type=0x88cc"),
@@ -66,6 +67,7 @@ def test_a_match_is_written_as_ovs_would(text: str, written: str) -> None:
         ("ip,nw_src=10.0.0.0/33", "at most 32 bits"),
         ("ip,nw_frag=maybe", "give one of no, yes"),
         ("tcp,tcp_flags=+sin", "'sin' is no flag"),
+        ("tcp,tcp_flags=+syn+syn", "a flag stands twice"),
         ("ip,nw_tos=1", "has ECN bits"),
     ],
 )
