@@ -16,7 +16,6 @@ from ovs_highway.graph.flows import (
     TABLES,
     Flow,
     compile_flows,
-    looks_at_tags,
     own_tables,
 )
 from ovs_highway.graph.marks import Path, Problem, dotted, hint
@@ -281,9 +280,15 @@ def _rule(graph: Graph, number: int, rule: Rule) -> Iterator[Problem]:
     except ValueError as error:
         yield Problem((*path, "match"), str(error))
         return
-    if rule.pop_vlan and not (looks_at_tags(bits) and bits[1] & parse_match(_TAGGED)[1]):
+    present = bits[1] & parse_match(_TAGGED)[1] != 0
+    if rule.pop_vlan and not present:
         yield Problem(
             (*path, "pop-vlan"), f"needs a tag in the match, such as dl_vlan=25 or {_TAGGED}"
+        )
+    pushed = any((found := graph.ends.get(name)) and found.vlan for name in rule.to)
+    if present - rule.pop_vlan + (rule.push_vlan is not None) + pushed > _MOST_TAGS:
+        yield Problem(
+            path, f"frames would have more than the {_MOST_TAGS} tags that OVS knows; push fewer"
         )
     end = graph.ends.get(rule.source)
     if end and end.vlan == 0 and not overlap(bits, parse_match("dl_vlan=0xffff")):
@@ -292,6 +297,8 @@ def _rule(graph: Graph, number: int, rule: Rule) -> Iterator[Problem]:
         )
 
 
+_MOST_TAGS: Final = 2
+"""FLOW_MAX_VLAN_HEADERS of OVS; it refuses a flow that puts on more."""
 _TAGGED: Final = "vlan_tci=0x1000/0x1000"
 
 

@@ -34,7 +34,7 @@ class AddPort:
 
 @dataclass(frozen=True, slots=True)
 class SetPort:
-    """Set a port's `external_ids` that begin with `highway-` to these."""
+    """Set a port's `external_ids` of `state.MANAGED_KEYS` to these, and remove the rest of them."""
 
     port: PortSpec
 

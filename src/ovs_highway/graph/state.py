@@ -20,6 +20,8 @@ Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 GRAPH_KEY: Final = "highway-graph"
 """Of `external_ids`: the graph that made a port."""
+MANAGED_KEYS: Final = (GRAPH_KEY, "highway-mode", "highway-trust", "highway-user")
+"""Of `external_ids`: those that a graph sets; all others are somebody else's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,7 @@ class PortSpec:
 
     Attributes:
         type, options: of its Interface record; another value needs another port.
-        external_ids: those of ours, which begin with `highway-`; they may change.
+        external_ids: those of `MANAGED_KEYS`, in this order; they may change.
     """
 
     name: str
@@ -148,18 +150,14 @@ def _highway(graph: Graph, end: End) -> PortSpec:
     devargs = f"net_highway_{end.ovs_port},role=switch"
     devargs += f",queues={port.queues},ring-size={port.ring_size}"
     devargs += ",memory=shm" * bool(vnf.domain)  # libvirt takes nothing else
-    ids = {
-        GRAPH_KEY: graph.name,
-        "highway-mode": port.mode,
-        "highway-trust": graph.trust if port.trust is None else port.trust,
-        "highway-user": vnf.user,
-    }
+    trust = graph.trust if port.trust is None else port.trust
+    ids = zip(MANAGED_KEYS, (graph.name, port.mode, trust, vnf.user), strict=True)
     return PortSpec(
         name=end.ovs_port,
         bridge=graph.bridge,
         type="dpdk",
         options=(("dpdk-devargs", devargs),),
-        external_ids=tuple((key, value) for key, value in ids.items() if value),
+        external_ids=tuple((key, value) for key, value in ids if value),
     )
 
 

@@ -155,6 +155,16 @@ def test_a_vm_has_an_image_and_nothing_of_a_process() -> None:
     ]
 
 
+def test_more_tags_than_ovs_knows() -> None:
+    rule = "{from: fw.out, to: wan}"
+    three = rule.replace("}", ", match: dl_vlan=7, push-vlan: 9, priority: 7}")
+    assert said(GRAPH.replace(rule, three)) == [
+        "web.yaml:14: rules[1]: frames would have more than the 2 tags that OVS knows; push fewer"
+    ]
+    assert said(GRAPH.replace(rule, three.replace("push", "pop-vlan: true, push"))) == []
+    assert said(GRAPH.replace(rule, three.replace("wan", "lan"))) == []
+
+
 def test_two_links_of_one_device_clash_unless_tags_tell_them_apart() -> None:
     two = GRAPH.replace("port: eth-lan", "nic: 0000:01:00.0")
     assert said(two) == []  # lan has the frames without a tag

@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +27,9 @@ from ovs_highway.graph.flows import (
 from ovs_highway.graph.match import parse_match
 from ovs_highway.graph.model import EndPoint, Graph, Link, Port, Rule, Vnf
 from ovs_highway.openflow.fields import FIELDS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def vnf(name: str, *ports: str) -> Vnf:
@@ -182,7 +190,8 @@ def intended(of: Graph, name: str, tags: Tags, *, tcp: bool) -> set[tuple[str, T
 
 
 ENDS = ("lan", "red", "blue", "fw.in", "web.in")
-MATCHES = st.sampled_from(["", "tcp", "dl_vlan=7", "tcp,dl_vlan=8", "dl_vlan=0xffff"])
+ALL_MATCHES = ("", "tcp", "dl_vlan=7", "tcp,dl_vlan=8", "dl_vlan=0xffff")
+MATCHES = st.sampled_from(ALL_MATCHES)
 
 
 @st.composite
@@ -228,3 +237,23 @@ def test_frames_go_where_the_graph_says(
         for end, kept in intended(of, name, tags, tcp=tcp)
     }
     assert found == wanted
+
+
+@pytest.mark.skipif(shutil.which("ovs-ofctl") is None, reason="ovs-ofctl is not installed")
+def test_ovs_takes_all_flows_of_graphs_that_make_sense(tmp_path: Path) -> None:
+    numbers = {"lan": 1, "fw-in": 2, "web-in": 3}
+    lines, refused = list[str](), 0
+    for source, match, push, pop, to in itertools.product(
+        ENDS, ALL_MATCHES, (None, 9), (False, True), (("fw.in",), ("lan", "red", "blue"))
+    ):
+        rule = Rule(source=source, match=match, push_vlan=push, pop_vlan=pop, to=to)
+        of = graph(rule, points=(LAN, RED, BLUE))
+        refused += bool(check(of))
+        lines += [] if check(of) else [flow.text(numbers) for flow in compile_flows(of)]
+    path = tmp_path / "flows"
+    path.write_text("\n".join(lines))
+    command = ["ovs-ofctl", "-O", "OpenFlow14", "parse-flows", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("OFPT_FLOW_MOD") == len(lines)
+    assert 0 < refused < len(lines)
