@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ovs_highway.graph.match import Bits, field_bits, join, parse_match
+from ovs_highway.graph.match import field_bits, join, parse_match
 from ovs_highway.graph.model import LINK_PRIORITY, End, Graph, Rule
 from ovs_highway.openflow.fields import FIELDS
 from ovs_highway.openflow.text import format_match
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ovs_highway.graph.marks import Path
+    from ovs_highway.graph.values import Bits
 
 TABLES: Final = 8
 """How many tables a graph has, besides table 0."""

@@ -6,18 +6,15 @@ OVS takes `tp_dst=80` without `tcp` and then leaves it out; here that is an erro
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from ovs_highway.graph.marks import hint
+from ovs_highway.graph.values import Bits, address, flags, fragment, mac, number
 from ovs_highway.openflow.fields import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-Bits: TypeAlias = tuple[int, int]
-"""Mask and value, of one field or of all."""
 
 _IP, _IPV6, _ARP, _RARP, _MPLS = 0x0800, 0x86DD, 0x0806, 0x8035, 0x8847
 _ICMP, _TCP, _UDP, _ICMP6, _SCTP = 1, 6, 17, 58, 132
@@ -63,10 +60,10 @@ def parse_match(text: str) -> Bits:
         if name in _KEYWORDS and not equals:
             match.keyword(name)
         elif name in ("dl_type", "eth_type"):
-            match.put("eth_type", _number(value, 16))
+            match.put("eth_type", number(value, 16))
     for name, _, value in words:
         if name in ("nw_proto", "ip_proto") and match.ethertype in (_IP, _IPV6):
-            match.put("ip_proto", _number(value, 8))
+            match.put("ip_proto", number(value, 8))
     for name, equals, value in words:
         if equals and name not in ("dl_type", "eth_type"):
             match.field(name, value)
@@ -118,17 +115,17 @@ class _Match:
         if name in _ELSEWHERE:
             raise ValueError(f"'{name}' does not belong into a match: {_ELSEWHERE[name]}")
         if name == "dl_vlan":
-            mask, value = _number(text, 16)
+            mask, value = number(text, 16)
             none = value == 0xFFFF
             if mask != 0xFFFF or (value > 0xFFF and not none):
                 raise ValueError(f"dl_vlan={text} is no tag; give 0 to 4095, 0xffff for none")
             self.put("vlan_vid", (0x1FFF, 0 if none else _PRESENT | value))
             return
         if name in ("dl_vlan_pcp", "vlan_pcp"):
-            self.put("vlan_tci", (0xF000, _number(text, 3)[1] << 13 | _PRESENT))
+            self.put("vlan_tci", (0xF000, number(text, 3)[1] << 13 | _PRESENT))
             return
         if name == "nw_tos":
-            mask, value = _number(text, 8)
+            mask, value = number(text, 8)
             if value & 3:
                 raise ValueError(f"nw_tos={text} has ECN bits; give a multiple of 4, or nw_ecn")
             self._needs(name, (_IP, _IPV6))
@@ -185,119 +182,42 @@ def _hint(name: str) -> str:
     return hint(name, {*_FIELDS, *_SAME, "tp_src", "tp_dst", "dl_vlan", "nw_tos"})
 
 
-def _number(text: str, width: int) -> Bits:
-    shown, _, mask = text.partition("/")
-    try:
-        found = int(mask, 0) if mask else (1 << width) - 1, int(shown, 0)
-    except ValueError as error:
-        raise ValueError(f"'{text}' is no number") from error
-    if any(part < 0 or part >> width for part in found):
-        raise ValueError(f"'{text}' does not fit into {width} bits")
-    return found
-
-
-def _mac(text: str, _width: int) -> Bits:
-    parts = text.split("/")
-    if len(parts) > 2 or not all(
-        re.fullmatch(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}", p) for p in parts
-    ):
-        raise ValueError("give a MAC address, such as 02:00:00:00:00:01")
-    value, mask = (int(part.replace(":", ""), 16) for part in [*parts, "ff:ff:ff:ff:ff:ff"][:2])
-    return mask, value
-
-
-def _address(text: str, width: int) -> Bits:
-    kind = ipaddress.IPv4Address if width == 32 else ipaddress.IPv6Address
-    address, slash, mask = text.partition("/")
-    ones = (1 << width) - 1
-    try:
-        value = int(kind(address))
-        if not slash:
-            return ones, value
-        if not mask.isdecimal():
-            return int(kind(mask)), value
-    except ValueError as error:
-        raise ValueError(f"give an IPv{4 if width == 32 else 6} address, or a prefix") from error
-    if int(mask) > width:
-        raise ValueError(f"a prefix has at most {width} bits")
-    return ones ^ (ones >> int(mask)), value
-
-
-_FRAGMENTS: Final = {
-    "no": (3, 0),
-    "yes": (1, 1),
-    "first": (3, 1),
-    "later": (2, 2),
-    "not_later": (2, 0),
-}
-_TCP_FLAGS: Final = ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ns")
-
-
-def _fragment(text: str, _width: int) -> Bits:
-    if text not in _FRAGMENTS:
-        raise ValueError(f"give one of {', '.join(_FRAGMENTS)}")
-    return _FRAGMENTS[text]
-
-
-def _flags(text: str, width: int) -> Bits:
-    """Read `+syn-ack` (those two), `syn|ack` (these and no others), or a number."""
-    if text[:1].isdigit():
-        return _number(text, width)
-    words = re.findall(r"([+-])([a-z]+)", text)
-    if len({word for _, word in words}) < len(words):
-        raise ValueError("a flag stands twice; keep one")
-    if words and "".join(map("".join, words)) == text:
-        set_ = sum(_flag(word) for sign, word in words if sign == "+")
-        return set_ | sum(_flag(word) for sign, word in words if sign == "-"), set_
-    value = 0
-    for word in text.split("|"):
-        bits = re.fullmatch(r"\[([0-9a-f]+)\]", word)
-        value |= int(bits[1], 16) if bits else _flag(word)
-    return _number(hex(value), width)
-
-
-def _flag(word: str) -> int:
-    if word not in _TCP_FLAGS:
-        raise ValueError(f"'{word}' is no flag; known: {', '.join(_TCP_FLAGS)}")
-    return 1 << _TCP_FLAGS.index(word)
-
-
 _ANY_IP: Final = (_IP, _IPV6)
 _BOTH_ARP: Final = (_ARP, _RARP)
 _FIELDS: Final[dict[str, tuple[tuple[int, ...], int | None, Callable[[str, int], Bits]]]] = {
     # ethertypes and protocol that it needs, and how it is written
-    "eth_src": ((), None, _mac),
-    "eth_dst": ((), None, _mac),
-    "vlan_tci": ((), None, _number),
-    "vlan_vid": ((), None, _number),
-    "ipv4_src": ((_IP,), None, _address),
-    "ipv4_dst": ((_IP,), None, _address),
-    "ipv6_src": ((_IPV6,), None, _address),
-    "ipv6_dst": ((_IPV6,), None, _address),
-    "ipv6_label": ((_IPV6,), None, _number),
-    "ip_proto": (_ANY_IP, None, _number),
-    "ip_dscp": (_ANY_IP, None, _number),
-    "ip_ecn": (_ANY_IP, None, _number),
-    "ip_ttl": (_ANY_IP, None, _number),
-    "ip_frag": (_ANY_IP, None, _fragment),
+    "eth_src": ((), None, mac),
+    "eth_dst": ((), None, mac),
+    "vlan_tci": ((), None, number),
+    "vlan_vid": ((), None, number),
+    "ipv4_src": ((_IP,), None, address),
+    "ipv4_dst": ((_IP,), None, address),
+    "ipv6_src": ((_IPV6,), None, address),
+    "ipv6_dst": ((_IPV6,), None, address),
+    "ipv6_label": ((_IPV6,), None, number),
+    "ip_proto": (_ANY_IP, None, number),
+    "ip_dscp": (_ANY_IP, None, number),
+    "ip_ecn": (_ANY_IP, None, number),
+    "ip_ttl": (_ANY_IP, None, number),
+    "ip_frag": (_ANY_IP, None, fragment),
     **{
-        f"{word}_{side}": (_ANY_IP, protocol, _number)
+        f"{word}_{side}": (_ANY_IP, protocol, number)
         for word, protocol in (("tcp", _TCP), ("udp", _UDP), ("sctp", _SCTP))
         for side in ("src", "dst")
     },
-    "tcp_flags": (_ANY_IP, _TCP, _flags),
-    "icmp_type": ((_IP,), _ICMP, _number),
-    "icmp_code": ((_IP,), _ICMP, _number),
-    "icmpv6_type": ((_IPV6,), _ICMP6, _number),
-    "icmpv6_code": ((_IPV6,), _ICMP6, _number),
-    "arp_op": (_BOTH_ARP, None, _number),
-    "arp_spa": (_BOTH_ARP, None, _address),
-    "arp_tpa": (_BOTH_ARP, None, _address),
-    "arp_sha": (_BOTH_ARP, None, _mac),
-    "arp_tha": (_BOTH_ARP, None, _mac),
-    "mpls_label": ((_MPLS,), None, _number),
-    "mpls_tc": ((_MPLS,), None, _number),
-    "mpls_bos": ((_MPLS,), None, _number),
+    "tcp_flags": (_ANY_IP, _TCP, flags),
+    "icmp_type": ((_IP,), _ICMP, number),
+    "icmp_code": ((_IP,), _ICMP, number),
+    "icmpv6_type": ((_IPV6,), _ICMP6, number),
+    "icmpv6_code": ((_IPV6,), _ICMP6, number),
+    "arp_op": (_BOTH_ARP, None, number),
+    "arp_spa": (_BOTH_ARP, None, address),
+    "arp_tpa": (_BOTH_ARP, None, address),
+    "arp_sha": (_BOTH_ARP, None, mac),
+    "arp_tha": (_BOTH_ARP, None, mac),
+    "mpls_label": ((_MPLS,), None, number),
+    "mpls_tc": ((_MPLS,), None, number),
+    "mpls_bos": ((_MPLS,), None, number),
 }
 _SAME: Final = {
     "dl_src": "eth_src",

@@ -17,7 +17,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ovs_highway.graph.check import LONGEST
+from ovs_highway.graph.check_parts import LONGEST
 from ovs_highway.graph.load import Document, compose, refuse
 from ovs_highway.graph.marks import Marks, Path, Problem, dotted, hint
 from ovs_highway.graph.model import LINK_PRIORITY, RULE_PRIORITY, EndPoint, Graph, Port, Rule, Vnf

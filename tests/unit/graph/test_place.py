@@ -54,6 +54,11 @@ def test_each_has_its_own_and_the_first_core_goes_last() -> None:
     assert place(chain(vnf("a"), vnf("b", 3)), machine(1, 5, 1)).cores["b"] == (0, 3, 4)
 
 
+def test_what_another_graph_has_is_not_given_away() -> None:
+    of = machine(1, 4, 1, taken=frozenset({2}))
+    assert place(chain(vnf("a"), vnf("b", "shared")), of).cores == {"a": (3,), "b": (0,)}
+
+
 def test_whole_cores_come_before_their_second_threads() -> None:
     of = machine(1, 6, 1)
     cores = tuple(replace(core, siblings=(core.number, core.number ^ 1)) for core in of.cores)

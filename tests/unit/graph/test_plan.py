@@ -55,6 +55,7 @@ def carry_out(state: State, step: Step) -> State:
             assert bridge == "br0"
             assert set(remove) <= flows
             keys = {flow.key for flow in (*add, *remove)}
+            assert len(keys) == len(add) + len(remove), "in one bundle their order would count"
             flows = frozenset(flow for flow in flows if flow.key not in keys) | {*add}
             for flow in flows:
                 assert flow.ports <= {*ports, *OTHERS}, "a flow to a port that is not there"
