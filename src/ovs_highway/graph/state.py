@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ovs_highway.graph.flows import Flow, compile_flows
+from ovs_highway.graph.model import Kind, Restart  # noqa: TC001  # msgspec reads types at run time
 from ovs_highway.graph.templates import Place, command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ovs_highway.graph.model import End, Graph, Kind, Restart, Vnf
+    from ovs_highway.graph.model import End, Graph, Vnf
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 """A mapping, in the order of its keys."""
@@ -22,6 +23,8 @@ GRAPH_KEY: Final = "highway-graph"
 """Of `external_ids`: the graph that made a port."""
 MANAGED_KEYS: Final = (GRAPH_KEY, "highway-mode", "highway-trust", "highway-user")
 """Of `external_ids`: those that a graph sets; all others are somebody else's."""
+MANAGED_OPTIONS: Final = ("dpdk-devargs", "peer")
+"""The same of `options`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,8 @@ class PortSpec:
     """A port in OVS that the graph has made.
 
     Attributes:
-        type, options: of its Interface record; another value needs another port.
+        type, options: of its Interface record, the latter those of `MANAGED_OPTIONS`; another
+            value needs another port.
         external_ids: those of `MANAGED_KEYS`, in this order; they may change.
     """
 
@@ -51,7 +55,7 @@ class PortSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VnfSpec:
-    """A VNF that runs; what starts it, and with what.
+    """A VNF that runs; what starts it, and with what. `msgspec` can write it down and read it.
 
     Attributes:
         command: words; empty for a VM.

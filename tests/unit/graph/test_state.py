@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a graph asks for: Interface records of every kind of port, and what VNFs are started with."""
+"""What a graph asks for: Interface records of every kind of port, and how VNFs are started."""
 
 from __future__ import annotations
 
 from typing import Final
+
+import msgspec
 
 from ovs_highway.graph.check import check
 from ovs_highway.graph.load import parse
@@ -87,3 +89,9 @@ def test_what_vnfs_are_started_with() -> None:
     assert str(vnfs["vm"]) == "vm vm on core 3 (shared) with 1024 MiB: router"
     assert vnfs["fw"].environment == (("A", "1"), ("B", "2"))
     assert "g-fw" in vnfs["fw"].command
+
+
+def test_what_runs_can_be_written_down() -> None:
+    for kind, parts in ((VnfSpec, wanted().vnfs), (PortSpec, wanted().ports)):
+        for part in parts.values():
+            assert msgspec.json.decode(msgspec.json.encode(part), type=kind) == part
