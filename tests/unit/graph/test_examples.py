@@ -9,12 +9,15 @@ from typing import Final
 import pytest
 
 from ovs_highway.errors import GraphError
+from ovs_highway.graph.check import check
 from ovs_highway.graph.files import load
 from ovs_highway.graph.flows import Flow, Output, compile_flows
+from ovs_highway.graph.load import parse
 from ovs_highway.graph.match import parse_match
 from ovs_highway.graph.place import Core, Machine, place
 from ovs_highway.graph.plan import plan
 from ovs_highway.graph.state import State, desired
+from ovs_highway.graph.templates import TEMPLATES
 
 EXAMPLES: Final = Path(__file__).parents[3] / "examples"
 FILES: Final = sorted(path.name for path in EXAMPLES.iterdir() if path.suffix in (".yaml", ".json"))
@@ -34,6 +37,13 @@ def test_an_example_can_be_deployed(name: str) -> None:
     placement = place(graph, LARGE)
     assert placement.problems == placement.warnings == ()
     assert plan(desired(graph, placement.cores), SWITCH)
+
+
+def test_the_example_and_the_templates_of_the_manual() -> None:
+    text = (EXAMPLES.parent / "docs/service-graphs.md").read_text()
+    graph = parse(text.split("```yaml\n")[1].split("```")[0], "manual").graph
+    assert check(graph) == []
+    assert {name for name in TEMPLATES if f"`{name}`" not in text} == set()
 
 
 @pytest.mark.parametrize("length", range(2, 9))
