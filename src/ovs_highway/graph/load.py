@@ -121,6 +121,10 @@ def _mark(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Iterator[Probl
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(
+                    problem="a key has to be a text", problem_mark=key.start_mark
+                )
             below = (*path, str(key.value))
             if key.value in seen:
                 lines[below] = key.start_mark.line + 1

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovs_highway.errors import GraphError
+from ovs_highway.graph.check import check
 from ovs_highway.graph.load import parse
 from ovs_highway.graph.model import DEFAULT_MEMORY, EndPoint, Graph, Link, Port, Rule, Vnf
 
@@ -124,6 +125,7 @@ def test_everything_wrong_is_told_at_once_with_line_and_field() -> None:
         ("name: a\nbridge: b\nvnfs: {f: {memory: much}}\n", "vnfs.f.memory: is 'much'; give"),
         ("name: a\nbridge: b\nvnfs: {f: {name: x}}\n", "vnfs.f.name: there is no such field"),
         ("name: a\nbridge: b\nrules: [{to: x}]\n", "g:3: rules[0]: 'from' is missing; add it"),
+        ("name: a\n? [b]\n", "g:2: a key has to be a text"),
         ("name: a\nbridge: b\n---\nname: c\n", "g:3: but found another document"),
         ("name: a\nbridge: \x07\n", "g:1: this is not YAML"),
     ],
@@ -153,6 +155,20 @@ def test_whatever_stands_in_a_field_is_taken_or_refused_in_lines(key: str, value
     said: list[str] = []
     try:
         parse(text, "g")
+    except GraphError as error:
+        said += error.problems
+    assert all(line.startswith("g:") and len(line.splitlines()) == 1 for line in said)
+
+
+@given(st.data())
+def test_a_file_with_something_else_in_it_is_refused_in_lines_or_read(data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(WHOLE)))
+    end = data.draw(st.integers(start, min(len(WHOLE), start + 20)))
+    some = st.text(st.sampled_from(" \n\t[]{}:,-?!&*|>'\"#%@`~0x1enull\x85\ufeff"), max_size=6)
+    said: list[str] = []
+    try:
+        document = parse(WHOLE[:start] + data.draw(some) + WHOLE[end:], "g")
+        said += [document.marks.describe(problem) for problem in check(document.graph)]
     except GraphError as error:
         said += error.problems
     assert all(line.startswith("g:") and len(line.splitlines()) == 1 for line in said)
