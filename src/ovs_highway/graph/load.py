@@ -48,7 +48,7 @@ class Document:
 def refuse(marks: Marks, problems: list[Problem]) -> None:
     """Raise a GraphError if there are any problems, in the order of their lines."""
     if problems:
-        ordered = sorted(problems, key=lambda problem: _line(marks, problem.path))
+        ordered = sorted(problems, key=lambda problem: marks.line(problem.path))
         raise GraphError(*map(marks.describe, ordered))
 
 
@@ -136,12 +136,6 @@ def _mark(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Iterator[Probl
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
             yield from _mark(value, (*path, number), lines)
-
-
-def _line(marks: Marks, path: Path) -> int:
-    while path and path not in marks.lines:
-        path = path[:-1]
-    return marks.lines.get(path, 1)
 
 
 class _Reader:

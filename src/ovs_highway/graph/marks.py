@@ -33,17 +33,19 @@ class Marks:
     lines: dict[Path, int] = field(default_factory=dict)
     labels: dict[Path, str] = field(default_factory=dict)
 
+    def line(self, path: Path) -> int:
+        """Return the line of a field, or of what it would stand in."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
     def describe(self, problem: Problem) -> str:
-        """Return a problem as `file:line: field: text`; the line is of what is nearest."""
-        path = problem.path
-        known = path
-        while known and known not in self.lines:
-            known = known[:-1]
-        label = path
+        """Return a problem as `file:line: field: text`."""
+        label = path = problem.path
         while label and label not in self.labels:
             label = label[:-1]
         name = dotted(path[len(label) :], self.labels.get(label, ""))
-        where = f"{self.file}:{self.lines.get(known, 1)}: "
+        where = f"{self.file}:{self.line(path)}: "
         text = f"{where}{name}: {problem.text}" if name else where + problem.text
         return "".join(char if char.isprintable() else "?" for char in text)
 
