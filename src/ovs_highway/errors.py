@@ -9,6 +9,7 @@
     ├── RegionError      a shared-memory region is missing, too small or malformed
     ├── ProtocolError    a peer sent a control message that breaks the protocol
     ├── VmError          a virtual machine, or what runs it, refuses or does not answer
+    ├── GraphError       a service graph makes no sense, or the machine cannot carry it
     └── CommandError     a command cannot be carried out as asked
 
 Every message is one line and says what to do next; the `highway` command prints it as it is.
@@ -39,6 +40,19 @@ class ProtocolError(HighwayError):
 
 class VmError(HighwayError):
     """A virtual machine, or what runs it, refuses something or does not answer."""
+
+
+class GraphError(HighwayError):
+    """A service graph makes no sense, or the machine cannot carry it.
+
+    Attributes:
+        problems: everything that is wrong, one line each; the message is the first of them.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(problems[0] + more)
+        self.problems = problems
 
 
 class CommandError(HighwayError):
