@@ -476,6 +476,7 @@ SCRIBBLES: Final[dict[str, Callable[[Scribbler], None]]] = {
 }
 
 
+@pytest.mark.long  # test_hostile.py does the same in less time
 @pytest.mark.timeout(240)
 def test_a_vnf_that_scribbles_over_its_region_hurts_only_itself(
     scene: Scene, bystander: Bystander

@@ -257,7 +257,7 @@ def test_what_a_rule_has_let_through_is_counted_for_it_after_its_end(scene: Scen
     assert scene.port(2).tx == first.sent() + third.sent()
 
 
-@pytest.mark.parametrize("proven", [True, False])
+@pytest.mark.parametrize("proven", [pytest.param(True, marks=[pytest.mark.long]), False])
 def test_the_setting_may_change(scene: Scene, proven: bool) -> None:
     """Steps: send over the bypass with each setting in turn, while nothing is under way.
 

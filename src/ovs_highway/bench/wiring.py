@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,7 @@ SIZE: Final = 60
 RING: Final = 1024
 BURST: Final = 32
 PATIENCE: Final = 20.0
+_QUIET: Final = 0.2
 LATENCY: Final = "latency"
 _EAL_ARGS: Final = ("--single-file-segments",)  # vhost-user wants few memory segments
 _FCS: Final = 4  # which flowgen leaves out of the length that it is told (flowgen.c)
@@ -259,7 +261,7 @@ class Running:
         """Count what VNFs receive per second at some ports: of a VNF, by its name, the port's id.
 
         Raises:
-            SandboxError: over the highway, a VNF receives on its normal channel.
+            SandboxError: over the highway, a VNF goes on receiving on its normal channel.
         """
         read = [(self.programs[name], port) for name, port in ends]
 
@@ -285,6 +287,7 @@ class Running:
             SandboxError: over the highway, another VNF receives on its normal channel.
         """
         daemon = self._bed.sandbox.daemon("ovs-vswitchd").pid
+        self._await_bypass(normal)
         before = self.strayed(normal)
         taken = self._sampler.take(count, pids=[daemon], cores=cores)
         strayed = self.strayed(normal) - before
@@ -313,6 +316,17 @@ class Running:
             for port in range(len(vnf.ports))
             if (vnf.name, port) not in normal
         )
+
+    def _await_bypass(self, normal: Collection[tuple[str, int]]) -> None:
+        """Wait until nobody receives on a normal channel any more who should not."""
+
+        def quiet() -> bool:
+            before = self.strayed(normal)
+            time.sleep(_QUIET)
+            return self.strayed(normal) == before
+
+        if self._bed.way.offload and not wait_until(quiet, PATIENCE, interval=_QUIET):
+            raise SandboxError(f"frames do not take the bypass: {self.links()}")
 
     def links(self) -> str:
         """Return what `highway links` says, in one line."""
