@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ovs_highway.bench import machine
 from ovs_highway.bench.chain import wire
-from ovs_highway.bench.command import highway
+from ovs_highway.bench.command import links
+from ovs_highway.bench.vm import label
 from ovs_highway.errors import SandboxError
 from ovs_highway.lab import Sandbox
 from ovs_highway.lab.process import wait_until
@@ -122,8 +123,7 @@ class Chain:
             return all(after[port] > count for port, count in before.items())
 
         if not wait_until(direct, _PATIENCE, interval=0.5):
-            lines = highway(self._sandbox, "links", "--interval", "0").splitlines()
-            raise SandboxError(f"not all hops use the bypass: {' | '.join(lines)}")
+            raise SandboxError(f"not all hops use the bypass: {links(self._sandbox)}")
 
     def end(self) -> None:
         """Let the ends make no more, and wait until all that is under way has arrived."""
@@ -219,7 +219,7 @@ def run(*, length: int, seconds: float, tell: Callable[[str], None]) -> dict[str
     return {
         "benchmark": "chain_vm",
         "vnf": "vm",
-        "label": "functional: TCG guests, speed means nothing" if accel == "tcg" else "measured",
+        "label": label(accel),
         "accelerator": accel,
         "length": length,
         "links": len(counts) // 2,

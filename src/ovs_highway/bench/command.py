@@ -32,3 +32,13 @@ def highway(sandbox: Sandbox, *words: str) -> str:
         said = " | ".join(done.stderr.split("\n")).strip(" |") or f"status {done.returncode}"
         raise SandboxError(f"'highway {' '.join(words)}' failed: {said}")
     return done.stdout
+
+
+def links(sandbox: Sandbox) -> str:
+    """Return what `highway links` says, in one line.
+
+    Raises:
+        SandboxError: it failed.
+    """
+    lines = highway(sandbox, "links", "--interval", "0").splitlines()
+    return " | ".join(" ".join(line.split()) for line in lines)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ovs_highway.bench import threads
-from ovs_highway.bench.command import highway
+from ovs_highway.bench.command import highway, links
 from ovs_highway.bench.sample import NICENESS, Sample
 from ovs_highway.bench.testbed import BRIDGE, SLEEP_US, Testbed
 from ovs_highway.errors import SandboxError
@@ -83,14 +83,15 @@ class Hops(Testbed):
         ):
             _await(
                 lambda: sink.xstats().get("rx_bypass_packets", 0) > 0,
-                f"no packet takes the bypass: {self._links()}",
+                f"no packet takes the bypass: {links(self.sandbox)}",
             )
             before = sink.xstats()["rx_bypass_packets"]
             sample = self._sample(size, sink, [source, sink])
             taken = sink.xstats()["rx_bypass_packets"] - before
             if taken < _GAIN * sample.packets:
                 raise SandboxError(
-                    f"only {taken} of {sample.packets} packets took the bypass: {self._links()}"
+                    f"only {taken} of {sample.packets} packets took the bypass:"
+                    f" {links(self.sandbox)}"
                 )
             return sample
 
@@ -405,10 +406,6 @@ class Hops(Testbed):
             switch_drops=drops(self.sandbox.ofctl("dump-ports", BRIDGE)),
             command_lines=tuple(" ".join(each.command_line) for each in programs),
         )
-
-    def _links(self) -> str:
-        lines = highway(self.sandbox, "links", "--interval", "0").splitlines()
-        return " | ".join(" ".join(line.split()) for line in lines)
 
 
 def _room(size: int) -> int:

@@ -146,6 +146,11 @@ class Bench:
             raise SandboxError(f"not within {PATIENCE:.0f} s: {what}; see the logs")
 
 
+def label(accel: str) -> str:
+    """Say what rates and times of guests with this accelerator are worth."""
+    return "functional: TCG guests, speed means nothing" if accel == "tcg" else "measured"
+
+
 def parts(events: list[dict[str, Any]], first: float) -> dict[str, float]:
     """Return the parts of one link's set-up, in ms.
 
@@ -211,7 +216,7 @@ def run(*, links: int, seconds: float, rounds: int, tell: Callable[[str], None])
     return {
         "machine": facts.json(),
         "accelerator": accel,
-        "label": "functional: TCG guests, speed means nothing" if accel == "tcg" else "measured",
+        "label": label(accel),
         "machine_type": "pc",
         "links": len(samples),
         "set_up": {

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ovs_highway.bench import threads
-from ovs_highway.bench.command import highway
+from ovs_highway.bench.command import links
 from ovs_highway.bench.sample import NICENESS
 from ovs_highway.bench.testbed import BRIDGE, SLEEP_US, Testbed
 from ovs_highway.errors import SandboxError
@@ -330,8 +330,7 @@ class Running:
 
     def links(self) -> str:
         """Return what `highway links` says, in one line."""
-        lines = highway(self._bed.sandbox, "links", "--interval", "0").splitlines()
-        return " | ".join(" ".join(line.split()) for line in lines)
+        return links(self._bed.sandbox)
 
     def busy(self, name: str) -> Busy:
         """Return what a VNF's thread has spent on packets.
