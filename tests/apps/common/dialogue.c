@@ -95,3 +95,18 @@ dialogue(FILE *in, FILE *out, bool (*obey)(FILE *out, char *line))
 		fflush(out);
 	}
 }
+
+void
+converse(bool (*obey)(FILE *out, char *line))
+{
+	uint16_t port;
+
+	answer_text(stdout, NULL);
+	fflush(stdout);
+	dialogue(stdin, stdout, obey);
+	RTE_ETH_FOREACH_DEV(port) {
+		rte_eth_dev_stop(port);
+		rte_eth_dev_close(port);
+	}
+	rte_eal_cleanup();
+}

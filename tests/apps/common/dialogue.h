@@ -12,6 +12,9 @@
 /** Read commands until the end, or until `obey` returns false: that one was the last. */
 void dialogue(FILE *in, FILE *out, bool (*obey)(FILE *out, char *line));
 
+/** Say that all is well, obey standard input until its end, and close all ports and EAL. */
+void converse(bool (*obey)(FILE *out, char *line));
+
 /** NULL: all is well; else why a command was not carried out. */
 void answer_text(FILE *out, const char *text);
 

@@ -9,22 +9,13 @@
 
 #include <string.h>
 
-#include <rte_ether.h>
-#include <rte_ip.h>
-#include <rte_udp.h>
-
 #include "gauge.h"
+#include "udp.h"
 
 #define FIRST_PORT 1000
 
-struct headers {
-	struct rte_ether_hdr ether;
-	struct rte_ipv4_hdr ip;
-	struct rte_udp_hdr udp;
-};
-
 union frame {
-	struct headers headers;
+	struct udp_headers headers;
 	uint8_t bytes[RTE_CACHE_LINE_SIZE];
 };
 
@@ -32,42 +23,15 @@ static union frame frames[MAX_CLASSES] __rte_cache_aligned;
 static unsigned int n_frames, turn;
 static uint32_t frame_size;
 
-static void
-prepare(struct headers *h, unsigned int class, uint32_t size)
-{
-	uint16_t ip_length = (uint16_t)(size - sizeof(h->ether));
-
-	*h = (struct headers){
-		.ether = {
-			.dst_addr = { { 0x02, 0, 0, 0, 0, 0x02 } },
-			.src_addr = { { 0x02, 0, 0, 0, 0, 0x01 } },
-			.ether_type = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4),
-		},
-		.ip = {
-			.version_ihl = RTE_IPV4_VHL_DEF,
-			.total_length = rte_cpu_to_be_16(ip_length),
-			.time_to_live = 64,
-			.next_proto_id = IPPROTO_UDP,
-			.src_addr = rte_cpu_to_be_32(RTE_IPV4(198, 18, 0, 1)),
-			.dst_addr = rte_cpu_to_be_32(RTE_IPV4(198, 18, 0, 2)),
-		},
-		.udp = {
-			.src_port = rte_cpu_to_be_16(
-				(uint16_t)((class % 100 + 1) << 8 | (class % 10 + 1))),
-			.dst_port = rte_cpu_to_be_16((uint16_t)(FIRST_PORT + class)),
-			.dgram_len = rte_cpu_to_be_16((uint16_t)(ip_length - sizeof(h->ip))),
-		},
-	};
-	h->ip.hdr_checksum = rte_ipv4_cksum(&h->ip);
-}
-
 void
 frames_prepare(unsigned int n_classes, uint32_t size)
 {
 	unsigned int i;
 
 	for (i = 0; i < n_classes; i++)
-		prepare(&frames[i].headers, i, size);
+		udp_headers_fill(&frames[i].headers, size,
+				 (uint16_t)((i % 100 + 1) << 8 | (i % 10 + 1)),
+				 (uint16_t)(FIRST_PORT + i));
 	n_frames = n_classes;
 	frame_size = size;
 	turn = 0;

@@ -106,7 +106,6 @@ int
 main(int argc, char **argv)
 {
 	int used = rte_eal_init(argc, argv), ret;
-	uint16_t port;
 
 	if (used < 0)
 		return 1;
@@ -127,13 +126,6 @@ main(int argc, char **argv)
 		return 1;
 	}
 	rdtsc_cycles = measure_rdtsc();
-	answer_text(stdout, NULL);
-	fflush(stdout);
-	dialogue(stdin, stdout, command_obey);
-	RTE_ETH_FOREACH_DEV(port) {
-		rte_eth_dev_stop(port);
-		rte_eth_dev_close(port);
-	}
-	rte_eal_cleanup();
+	converse(command_obey);
 	return 0;
 }

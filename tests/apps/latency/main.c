@@ -50,13 +50,6 @@ main(int argc, char **argv)
 			return 1;
 		}
 	}
-	answer_text(stdout, NULL);
-	fflush(stdout);
-	dialogue(stdin, stdout, command_obey);
-	RTE_ETH_FOREACH_DEV(port) {
-		rte_eth_dev_stop(port);
-		rte_eth_dev_close(port);
-	}
-	rte_eal_cleanup();
+	converse(command_obey);
 	return 0;
 }

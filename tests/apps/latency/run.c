@@ -4,27 +4,18 @@
 
 #include <string.h>
 
-#include <rte_byteorder.h>
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
-#include <rte_ether.h>
-#include <rte_ip.h>
 #include <rte_launch.h>
-#include <rte_udp.h>
 
 #include "dialogue.h"
 #include "latency.h"
+#include "udp.h"
 
 #define WARM_UP 0.3	/* seconds, in which nothing counts */
 #define DRAIN 0.3	/* behind the last frame */
 #define UDP_PORT 1000
 #define MAGIC UINT64_C(0x6c6174656e6379)
-
-struct headers {
-	struct rte_ether_hdr ether;
-	struct rte_ipv4_hdr ip;
-	struct rte_udp_hdr udp;
-};
 
 /* Behind the headers; not aligned there. */
 struct stamp {
@@ -33,41 +24,13 @@ struct stamp {
 };
 
 static struct run plan;
-static struct headers template;
+static struct udp_headers template;
 static struct state {
 	struct histogram histogram;
 	uint64_t begin, end;	/* TSC: what is due between them counts */
 	uint64_t sent, received, refused, foreign, missed, arrived_inside;
 	bool no_mbufs;
 } state;
-
-static void
-prepare(uint32_t size)
-{
-	uint16_t length = (uint16_t)(size - sizeof(template.ether));
-
-	template = (struct headers){
-		.ether = {
-			.dst_addr = { { 0x02, 0, 0, 0, 0, 0x02 } },
-			.src_addr = { { 0x02, 0, 0, 0, 0, 0x01 } },
-			.ether_type = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4),
-		},
-		.ip = {
-			.version_ihl = RTE_IPV4_VHL_DEF,
-			.total_length = rte_cpu_to_be_16(length),
-			.time_to_live = 64,
-			.next_proto_id = IPPROTO_UDP,
-			.src_addr = rte_cpu_to_be_32(RTE_IPV4(198, 18, 0, 1)),
-			.dst_addr = rte_cpu_to_be_32(RTE_IPV4(198, 18, 0, 2)),
-		},
-		.udp = {
-			.src_port = rte_cpu_to_be_16(UDP_PORT),
-			.dst_port = rte_cpu_to_be_16(UDP_PORT),
-			.dgram_len = rte_cpu_to_be_16((uint16_t)(length - sizeof(template.ip))),
-		},
-	};
-	template.ip.hdr_checksum = rte_ipv4_cksum(&template.ip);
-}
 
 static bool
 counts(uint64_t due)
@@ -193,7 +156,7 @@ run_measure(FILE *out, const struct run *run)
 
 	plan = *run;
 	memset(&state, 0, sizeof(state));
-	prepare(run->size);
+	udp_headers_fill(&template, run->size, UDP_PORT, UDP_PORT);
 	rte_eal_remote_launch(work, NULL, worker);
 	rte_eal_wait_lcore(worker);
 	if (state.no_mbufs)
